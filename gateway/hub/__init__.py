@@ -1,0 +1,14 @@
+"""Fan-out: who watches which run, and how each of them gets on.
+
+Rule 1: a connection holds a cursor for each run it watches, not a queue. Live, lagging and replaying are states of
+one subscription; new, slow and returning clients take the same way.
+Rule 2: an event is encoded once for each framing in use, and the same bytes go to everyone.
+"""
+
+from gateway.hub.connection import Connection
+from gateway.hub.hub import Hub, Limits
+from gateway.hub.pacing import Pace
+from gateway.hub.subscription import Join, Subscription
+from gateway.hub.topic import Topic
+
+__all__ = ["Connection", "Hub", "Join", "Limits", "Pace", "Subscription", "Topic"]

@@ -1,0 +1,98 @@
+"""One client's connection: a transport, a framing, and the runs it watches.
+
+Rule 1: whatever the hub decides, the route that owns the response carries it out: `finish` asks, the route's outlet
+ends and it closes by its own means, with `close` as the reason.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Protocol
+
+from gateway.hub.subscription import State, Subscription
+from gateway.transports import Transport
+from gateway.wire.codes import Close
+from gateway.wire.control import Control
+from gateway.wire.framing import Framing
+
+
+class Pump(Protocol):
+    """Starts the work of catching up a connection in the background."""
+
+    def __call__(self, connection: "Connection") -> None: ...
+
+
+class Connection:
+    """`subject` is whose it is ("" before authentication), `expires_at` (Unix seconds) when its credential ends.
+
+    `on_end` is called for a subscription that reached the end of its run.
+    """
+
+    __slots__ = (
+        "close", "expires_at", "framing", "id", "on_end", "pumping", "retries_after_ms", "sole", "stalled_at",
+        "subject", "subscriptions", "transport", "warned", "wrote_at", "_left", "_pump", "_unsent",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        transport: Transport,
+        framing: Framing,
+        *,
+        pump: Pump,
+        left: Callable[[Subscription], None],
+        subject: str,
+        expires_at: float,
+        sole: bool,
+    ) -> None:
+        self.id = secrets.token_hex(8)
+        self.transport = transport
+        self.framing = framing
+        self.subject = subject
+        self.expires_at = expires_at
+        self.sole = sole
+        self.subscriptions: dict[str, Subscription] = {}
+        self.wrote_at = asyncio.get_running_loop().time()
+        self.warned = False
+        self.pumping = False
+        self.close: Close | None = None
+        self.retries_after_ms: int | None = None
+        self.stalled_at: float | None = None
+        self._unsent = 0
+        self._pump = pump
+        self._left = left
+
+    def write(self, data: bytes) -> None:
+        self.transport.write(data)
+        self.wrote_at = asyncio.get_running_loop().time()
+
+    def control(self, frame: Control) -> None:
+        self.write(self.framing.control(frame))
+
+    def finish(self, close: Close = Close.NORMAL) -> None:
+        """End in order: what is written is still sent. The first reason counts."""
+        if self.close is None:
+            self.close = close
+        self.transport.finish()
+
+    def catch_up(self) -> None:
+        if not self.pumping:
+            self._pump(self)
+
+    def behind(self) -> list[Subscription]:
+        return [each for each in self.subscriptions.values() if each.state is State.BEHIND]
+
+    def left(self, subscription: Subscription) -> None:
+        """A subscription ended. A connection made for it alone (SSE) ends with its last one."""
+        if self.subscriptions.get(subscription.topic.run) is subscription:
+            del self.subscriptions[subscription.topic.run]
+        self._left(subscription)
+        if self.sole and not self.subscriptions:
+            self.finish()
+
+    def stalled_for(self, now: float) -> float:
+        """Seconds for which the client has taken nothing of what is unsent; to be asked every now and then."""
+        unsent = self.transport.unsent()
+        if unsent == 0 or unsent < self._unsent or self.stalled_at is None:
+            self.stalled_at = now
+        self._unsent = unsent
+        return now - self.stalled_at if unsent else 0.0

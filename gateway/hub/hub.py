@@ -1,0 +1,256 @@
+"""The connections of this node and the topics they watch.
+
+Rule 1: connections are counted when they open and forgotten when they close, whatever happens in between.
+Rule 2: one clock serves them all: heartbeats, credentials that run out, clients that take nothing.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from gateway.broker import Broker
+from gateway.errors import NotFound, TooMany, Unavailable
+from gateway.hub.connection import Connection
+from gateway.hub.pacing import Pace
+from gateway.hub.subscription import Join, Subscription
+from gateway.hub.topic import Topic
+from gateway.tasks import Tasks
+from gateway.transports import Transport
+from gateway.wire import control
+from gateway.wire.codes import Close
+from gateway.wire.framing import Framing
+
+TICKS_PER_HEARTBEAT = 10
+MAX_TICK_S = 1.0
+SLICE = 500  # connections looked at before the loop gets a turn
+
+
+class Limits(NamedTuple):
+    max_connections: int
+    max_connections_per_subject: int
+    max_buffer_bytes: int
+    max_event_bytes: int
+    stall_timeout_s: float
+    auth_warning_s: float
+
+
+class Hub:
+    """`heartbeat_s` is the silence after which a heartbeat goes out; `now` gives Unix seconds."""
+
+    def __init__(
+        self, broker: Broker, *, limits: Limits, pace: Pace, heartbeat_s: float, now: Callable[[], float]
+    ) -> None:
+        self.pace = pace
+        self.limits = limits
+        self.draining = False
+        self._broker = broker
+        self._heartbeat_s = heartbeat_s
+        self._now = now
+        self._connections: dict[Connection, None] = {}
+        self._subjects: Counter[str] = Counter()
+        self._topics: dict[str, Topic] = {}
+        self._tasks = Tasks("hub")
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    @property
+    def heartbeat_ms(self) -> int:
+        return round(self._heartbeat_s * 1000)
+
+    def start(self) -> None:
+        self._tasks.spawn(self._tick(), name="clock")
+
+    async def close(self) -> None:
+        """Cut off whoever is left."""
+        for connection in tuple(self._connections):
+            connection.transport.abort()
+        await self._tasks.close()
+
+    def open(
+        self, transport: Transport, framing: Framing, *, subject: str, expires_at: float, sole: bool
+    ) -> Connection:
+        """Count a connection in. `sole`: it ends with its last subscription.
+
+        Raises TooMany (`limit.connections`) and Unavailable (`server.busy`, `server.draining`).
+        """
+        self.admit(subject)
+        connection = Connection(
+            transport, framing, pump=self._catch_up, left=self._left, subject=subject, expires_at=expires_at, sole=sole
+        )  # fmt: skip
+        self._connections[connection] = None
+        self._subjects[subject] += 1
+        self.pace.opened()
+        return connection
+
+    def admit(self, subject: str) -> None:
+        """Whether one more connection of this subject may open; raises as `open` does."""
+        if self.draining:
+            raise Unavailable("server.draining", retry_after_ms=self.pace.after_ms())
+        if len(self._connections) >= self.limits.max_connections:
+            raise Unavailable("server.busy", retry_after_ms=self.pace.after_ms())
+        if subject and self._subjects[subject] >= self.limits.max_connections_per_subject:
+            raise TooMany("limit.connections", retry_after_ms=self.pace.after_ms())
+
+    def belongs(self, connection: Connection, subject: str, expires_at: float) -> None:
+        """A connection has proved whose it is. Raises TooMany when the subject has too many."""
+        if connection.subject != subject:
+            if self._subjects[subject] >= self.limits.max_connections_per_subject:
+                raise TooMany("limit.connections", retry_after_ms=self.pace.after_ms())
+            self._uncount(connection.subject)
+            self._subjects[subject] += 1
+            connection.subject = subject
+        connection.expires_at = expires_at
+        connection.warned = False
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is closed. Idempotent."""
+        if connection not in self._connections:
+            return
+        del self._connections[connection]
+        self._uncount(connection.subject)
+        for subscription in tuple(connection.subscriptions.values()):
+            subscription.end()
+        connection.transport.finish()
+
+    def _uncount(self, subject: str) -> None:
+        self._subjects[subject] -= 1
+        if self._subjects[subject] <= 0:
+            del self._subjects[subject]
+
+    @asynccontextmanager
+    async def topic(self, run: str) -> AsyncIterator[Topic]:
+        """Watch a run for a while. Raises NotFound."""
+        topic = await self._hold(run)
+        try:
+            yield topic
+        finally:
+            self._release(topic)
+
+    async def subscribe(self, connection: Connection, run: str, join: Join) -> Subscription:
+        """Put a run on a connection, in place of an earlier subscription to it.
+
+        The caller tells the client and then calls `start` on it. Raises NotFound.
+        """
+        topic = await self._hold(run)
+        if connection not in self._connections:
+            self._release(topic)
+            raise ConnectionResetError
+        subscription = Subscription(connection, topic, join)
+        earlier = connection.subscriptions.get(run)
+        connection.subscriptions[run] = subscription
+        if earlier is not None:
+            earlier.end()
+        return subscription
+
+    async def _hold(self, run: str) -> Topic:
+        topic = self._topics.get(run)
+        if topic is None:
+            opened = Topic(run, max_buffer_bytes=self.limits.max_buffer_bytes)
+            position = await self._broker.watch(run, opened.publish)
+            if position is None:
+                raise NotFound
+            opened.stands_at(position)
+            topic = self._topics.setdefault(run, opened)
+            if topic is not opened:
+                self._broker.unwatch(run, opened.publish)
+        topic.holders += 1
+        return topic
+
+    def _release(self, topic: Topic) -> None:
+        topic.holders -= 1
+        if topic.holders == 0:
+            self._broker.unwatch(topic.run, topic.publish)
+            if self._topics.get(topic.run) is topic:
+                del self._topics[topic.run]
+
+    def _left(self, subscription: Subscription) -> None:
+        self._release(subscription.topic)
+
+    def _catch_up(self, connection: Connection) -> None:
+        connection.pumping = True
+        self._tasks.spawn(self._pump(connection), name=f"catch-up:{connection.id}")
+
+    async def _pump(self, connection: Connection) -> None:
+        """Read on from the log, a page a turn for each run that is behind, whenever the client has room."""
+        try:
+            while behind := connection.behind():
+                for subscription in behind:
+                    await connection.transport.drained()
+                    await subscription.catch_up(self._broker, max_event_bytes=self.limits.max_event_bytes)
+        except ConnectionError:
+            pass  # the client is gone; its route forgets the connection
+        except Unavailable as refusal:
+            self.send_away(connection, reason=refusal.code)
+        except BaseException:
+            connection.finish(Close.INTERNAL)
+            raise
+        finally:
+            connection.pumping = False
+
+    def send_away(self, connection: Connection, *, reason: str, close: Close = Close.DRAINING) -> None:
+        """End a connection that should come back later."""
+        connection.control(control.reconnect(after_ms=self.pace.after_ms(), reason=reason))
+        connection.finish(close)
+
+    async def drain(self, *, over_s: float) -> None:
+        """Refuse new connections, tell everyone when to come back, and end them one by one over this time."""
+        self.draining = True
+        loop = asyncio.get_running_loop()
+        end = loop.time() + over_s
+        connections = list(self._connections)
+        random.shuffle(connections)
+        times = [(index + 1) / (len(connections) + 1) * over_s for index in range(len(connections))]
+        for at, connection in zip(times, connections, strict=True):
+            # Counted from this connection's end, and landing after the last one's.
+            after_ms = self.pace.after_ms((over_s - at) * 1000)
+            connection.control(control.reconnect(after_ms=after_ms, reason="server.draining"))
+        start = end - over_s
+        for at, connection in zip(times, connections, strict=True):
+            await asyncio.sleep(start + at - loop.time())
+            connection.finish(Close.DRAINING)
+
+    async def gone(self) -> None:
+        """Return when no connection is left."""
+        while self._connections:
+            await asyncio.sleep(0.02)
+
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        period = min(self._heartbeat_s / TICKS_PER_HEARTBEAT, MAX_TICK_S)
+        due = loop.time()
+        while True:
+            due = max(due + period, loop.time())
+            await asyncio.sleep(due - loop.time())
+            self.pace.tick(elapsed_s=period, lag_s=loop.time() - due)
+            await self._look_after_all()
+
+    async def _look_after_all(self) -> None:
+        now, wall = asyncio.get_running_loop().time(), self._now()
+        beat = control.heartbeat(round(wall * 1000))
+        frames: dict[Framing, bytes] = {}
+        for count, connection in enumerate(tuple(self._connections), start=1):
+            if now - connection.wrote_at >= self._heartbeat_s and connection.transport.unsent() == 0:
+                framing = connection.framing
+                if framing not in frames:
+                    frames[framing] = framing.control(beat)
+                connection.transport.write(frames[framing])
+                connection.wrote_at = now
+            if wall >= connection.expires_at - self.limits.auth_warning_s:
+                self._expire(connection, wall)
+            if connection.stalled_for(now) >= self.limits.stall_timeout_s:
+                connection.finish(Close.TOO_SLOW)
+                connection.transport.abort()
+            if count % SLICE == 0:
+                await asyncio.sleep(0)
+
+    def _expire(self, connection: Connection, wall: float) -> None:
+        if wall >= connection.expires_at:
+            connection.finish(Close.TOKEN_EXPIRED)
+        elif not connection.warned:
+            connection.warned = True
+            connection.control(control.auth_expiring(round(connection.expires_at * 1000)))

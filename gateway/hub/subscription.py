@@ -1,0 +1,125 @@
+"""One run on one connection: a cursor and a state.
+
+    BEHIND ──(has everything up to the tail)──▶ LIVE
+      ▲                                          │
+      └──────────(too much is unsent)────────────┘        either ──(terminal event sent, or left)──▶ ENDED
+
+A new subscription starts BEHIND, so the first catching up is the join.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from gateway.wire import control
+from gateway.wire.commands import Replay
+from gateway.wire.cursor import Cursor, Resume, resolve
+from gateway.wire.fold import fold, select
+
+if TYPE_CHECKING:
+    from gateway.broker import Broker
+    from gateway.hub.connection import Connection
+    from gateway.hub.topic import Topic
+    from gateway.wire.events import Event
+
+PAGE_EVENTS = 1000
+PAGE_BYTES = 256 * 1024
+
+
+class State(Enum):
+    BEHIND = "behind"
+    LIVE = "live"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """How a client wants a stream: from which cursor, the past how, and which types."""
+
+    after: str | None = None
+    replay: Replay = "folded"
+    types: frozenset[str] | None = None
+
+    def resolve(self, topic: "Topic") -> tuple[Resume, int]:
+        """The verdict on the cursor, and the offset after which to send."""
+        resume, cursor = resolve(self.after, epoch=topic.epoch, floor=topic.floor, tail=topic.tail)
+        if self.replay == "none" and resume is Resume.START:
+            # On a finished run the live tail is its terminal event.
+            return resume, topic.tail - 1 if topic.terminal else topic.tail
+        return resume, cursor
+
+
+async def read_past(
+    broker: "Broker", topic: "Topic", join: Join, cursor: int, *, limit: int = PAGE_EVENTS, max_bytes: int
+) -> tuple[list["Event"], int, int]:
+    """One page of what lies between a cursor and the tail, as the join wants it.
+
+    Returns the events to send, the cursor they lead to, and the offset of the first event that was read (0: nothing
+    is held any more).
+    """
+    events = await broker.read(topic.run, after=cursor, upto=topic.tail, limit=limit, max_bytes=PAGE_BYTES)
+    if not events:
+        return [], topic.tail, 0
+    chosen = select(events, join.types)
+    if join.replay != "full":
+        chosen = fold(chosen, max_bytes=max_bytes)
+    return chosen, events[-1].offset, events[0].offset
+
+
+class Subscription:
+    __slots__ = ("connection", "cursor", "join", "resume", "state", "topic", "types")
+
+    def __init__(self, connection: "Connection", topic: "Topic", join: Join) -> None:
+        self.connection = connection
+        self.topic = topic
+        self.join = join
+        self.types = join.types
+        self.resume, self.cursor = join.resolve(topic)
+        self.state = State.BEHIND
+
+    def start(self) -> None:
+        """Say a gap, then send what is missing. To be called once the client knows of the subscription."""
+        if self.resume is Resume.GAP:
+            self._say_gap(self.join.after or "", self.cursor + 1)
+        self.advance()
+        if self.state is State.BEHIND:
+            self.connection.catch_up()
+
+    def advance(self) -> None:
+        """Become live, or end, if nothing is missing."""
+        if self.state is State.BEHIND and self.cursor >= self.topic.tail:
+            self.state = State.LIVE
+            self.topic.live[self] = None
+            if self.topic.terminal:
+                self.end()
+
+    def fall_behind(self) -> None:
+        self.state = State.BEHIND
+        del self.topic.live[self]
+        self.connection.catch_up()
+
+    async def catch_up(self, broker: "Broker", *, max_event_bytes: int) -> None:
+        """Send one page of what is missing."""
+        events, cursor, first = await read_past(
+            broker, self.topic, self.join, self.cursor, max_bytes=max_event_bytes
+        )
+        if self.state is not State.BEHIND:
+            return
+        if first > self.cursor + 1:
+            self._say_gap(str(Cursor(self.topic.epoch, self.cursor)) if self.cursor else "", first)
+        if events:
+            self.connection.write(self.connection.framing.events(events))
+        self.cursor = cursor
+        self.advance()
+
+    def end(self) -> None:
+        """Stop watching; the connection is told."""
+        if self.state is State.LIVE:
+            self.topic.live.pop(self, None)
+        if self.state is not State.ENDED:
+            self.state = State.ENDED
+            self.connection.left(self)
+
+    def _say_gap(self, after: str, first: int) -> None:
+        frame = control.gap(run=self.topic.run, after=after, first=str(Cursor(self.topic.epoch, first)))
+        self.connection.control(frame)

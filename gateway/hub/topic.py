@@ -1,0 +1,115 @@
+"""One watched run on this node: the live edge and everyone who stands at it.
+
+Rule 1: `tail` is the last published offset. A subscription that has everything up to it is live, every other one
+reads on from the log until it has.
+Rule 2: fanning out never holds the loop for longer than a turn; cursors keep the order whatever happens in between.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from gateway.broker import Position
+from gateway.hub.subscription import State, Subscription
+from gateway.wire.events import Event
+from gateway.wire.fold import select
+from gateway.wire.framing import Framing
+from gateway.wire.status import TERMINAL_TYPES
+
+TURN_S = 0.005
+_CHECK_EVERY = 32  # subscribers between two looks at the clock
+
+
+class Batch:
+    """Events that became visible together, with their bytes in each framing that somebody asked for."""
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self.events = events
+        self.last = events[-1].offset
+        self.terminal = events[-1].type in TERMINAL_TYPES
+        self._frames: dict[Framing, bytes] = {}
+
+    def frames(self, framing: Framing) -> bytes:
+        found = self._frames.get(framing)
+        if found is None:
+            found = self._frames[framing] = framing.events(self.events)
+        return found
+
+    def selected(self, framing: Framing, types: frozenset[str]) -> bytes:
+        return framing.events(select(self.events, types))
+
+
+class Topic:
+    """The broker's sink for one run. `max_buffer_bytes`: unsent bytes above which a subscriber falls behind."""
+
+    def __init__(self, run: str, *, max_buffer_bytes: int) -> None:
+        self.run = run
+        self.epoch = ""
+        self.floor = 0
+        self.tail = 0
+        self.terminal = False
+        self.live: dict[Subscription, None] = {}
+        self.holders = 0
+        self._max_buffer_bytes = max_buffer_bytes
+        self._batches: deque[Batch] = deque()
+        self._under_way: tuple[Batch, Iterator[Subscription]] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def stands_at(self, position: Position) -> None:
+        """Take over where the stream stands; events may have been published since the position was read."""
+        self.epoch, self.floor = position.epoch, position.floor
+        self.tail = max(self.tail, position.tail)
+        self.terminal = self.terminal or position.status.terminal
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """The broker's word that these events are durable."""
+        batch = Batch(events)
+        self.tail = batch.last
+        self.terminal = self.terminal or batch.terminal
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        if self.live or self._under_way:
+            self._batches.append(batch)
+            if self._under_way is None:
+                self._fan_out()
+
+    def _fan_out(self) -> None:
+        """Give every live subscription what it has not got, for one turn; go on in the next if that is not enough."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        deadline = now + TURN_S
+        limit = self._max_buffer_bytes
+        while self._under_way or self._batches:
+            if self._under_way is None:
+                batch, targets = self._under_way = self._batches.popleft(), iter(tuple(self.live))
+            else:
+                batch, targets = self._under_way
+            last = batch.last
+            for count, subscription in enumerate(targets, start=1):
+                if subscription.state is State.LIVE and subscription.cursor < last:
+                    connection = subscription.connection
+                    transport = connection.transport
+                    if transport.unsent() > limit:
+                        subscription.fall_behind()
+                        continue
+                    framing, types = connection.framing, subscription.types
+                    frames = batch.frames(framing) if types is None else batch.selected(framing, types)
+                    if frames:
+                        transport.write(frames)
+                        connection.wrote_at = now
+                    subscription.cursor = last
+                    if batch.terminal:
+                        subscription.end()
+                if count % _CHECK_EVERY == 0 and loop.time() > deadline:
+                    loop.call_soon(self._fan_out)
+                    return
+            self._under_way = None
+
+    async def moved(self, beyond: int) -> None:
+        """Return when the tail is above `beyond` or the run has ended."""
+        while self.tail <= beyond and not self.terminal:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter

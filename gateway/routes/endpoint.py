@@ -1,0 +1,205 @@
+"""One HTTP address: what it needs, what it takes, who answers.
+
+Rule 1: the checks answer in the order of PROTOCOL section 4: 401, 403 (scope), 404, 422, 409. They stand in `answer`,
+once for all addresses.
+Rule 2: whatever goes wrong leaves as problem+json, and never with a traceback.
+"""
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import structlog
+from pydantic import BaseModel, ConfigDict, ValidationError
+from quart import Response
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from gateway.auth import Presented, Principal, Scope
+from gateway.broker import Run
+from gateway.errors import Internal, Invalid, Problem, TooLarge, Unauthorized
+from gateway.routes.request import BoundedRequest
+from gateway.routes.services import Services, caller
+from gateway.runs import Caller
+from gateway.wire import json
+from gateway.wire.events import problems
+
+log = structlog.get_logger(__name__)
+
+M = TypeVar("M", bound=BaseModel)
+_JWT = re.compile(r"ey[\w-]{5,}\.[\w-]+\.[\w-]*")
+
+
+class Query(BaseModel):
+    """Base of the models for query strings, whose values are text."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Nothing(Query):
+    """No query parameters of its own."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Body(BaseModel):
+    """Base of the models for JSON bodies."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request on its way to a handler."""
+
+    services: Services
+    request: BoundedRequest
+    principal: Principal | None
+    run_or_none: Run | None = None
+    file: str = ""
+
+    @property
+    def bearer(self) -> Principal:
+        if self.principal is None:
+            raise Unauthorized("auth.missing")
+        return self.principal
+
+    @property
+    def caller(self) -> Caller:
+        return caller(self.bearer)
+
+    @property
+    def run(self) -> Run:
+        """The run that the path names; it is there and may be seen."""
+        assert self.run_or_none is not None  # noqa: S101 - for the type checker: `answer` found it
+        return self.run_or_none
+
+    def query(self, model: type[M]) -> M:
+        """The query string. Raises Invalid."""
+        return _validate(model, self.request.args.to_dict())
+
+    async def raw_body(self) -> bytes:
+        """Raises TooLarge."""
+        try:
+            data: bytes = await self.request.get_data(False, False, False)
+        except RequestEntityTooLarge:
+            raise TooLarge(detail=f"at most {self.services.max_body_bytes} bytes are taken") from None
+        return data
+
+    async def body(self, model: type[M]) -> M:
+        """The JSON body; none at all counts as `{}`. Raises TooLarge, Invalid."""
+        data = await self.raw_body()
+        try:
+            value = json.loads(data) if data.strip() else {}
+        except ValueError as error:
+            raise Invalid(detail=f"the body is not JSON: {error}") from None
+        return _validate(model, value)
+
+
+Handler = Callable[[Call], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A declared address. A `{id}` in `path` names a run. `public`: no credential is needed."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    scopes: tuple[Scope, ...] = ()
+    public: bool = False
+    joins: bool = False
+    query: type[BaseModel] = Nothing
+    body: type[BaseModel] | None = None
+    media: str = "application/json"
+    status: int = 200
+    problems: tuple[str, ...] = ()
+
+    @property
+    def names_run(self) -> bool:
+        return "{id}" in self.path
+
+
+@dataclass
+class Endpoints:
+    """Collects declarations; used as a decorator by the modules of this room."""
+
+    found: list[Endpoint] = field(default_factory=list)
+
+    def add(self, method: str, path: str, summary: str, **more: Any) -> Callable[[Handler], Handler]:
+        def declare(handler: Handler) -> Handler:
+            self.found.append(Endpoint(method, path, handler, summary, **more))
+            return handler
+
+        return declare
+
+
+async def answer(
+    endpoint: Endpoint, services: Services, request: BoundedRequest, *, run: str | None = None, file: str = ""
+) -> Response:
+    """Check and call. Raises Problem, and whatever is our own fault."""
+    if endpoint.public:
+        return await endpoint.handler(Call(services, request, None, file=file))
+    joins = endpoint.joins and request.method in ("GET", "HEAD")
+    principal = services.authenticator.identify(presented(request, services, joins=joins))
+    if principal is None:
+        raise Unauthorized("auth.missing")
+    principal.require(*endpoint.scopes)
+    call = Call(services, request, principal)
+    if run is not None:
+        call = replace(call, run_or_none=await services.runs.views.find(call.caller, run))
+    return await endpoint.handler(call)
+
+
+def presented(request: Any, services: Services, *, joins: bool, websocket: bool = False) -> Presented:
+    """What a request or WebSocket handshake presents. Raises Unauthorized for a JWT in the URL."""
+    headers: Mapping[str, str] = request.headers
+    if any(_JWT.fullmatch(value) for values in request.args.listvalues() for value in values):
+        raise Unauthorized(detail="a token does not travel in a URL")
+    return Presented(
+        authorization=headers.get("Authorization"),
+        ticket=request.args.get("ticket"),
+        cookie=request.cookies.get(services.cookie) if services.cookie else None,
+        origin=headers.get("Origin"),
+        host=headers.get("Host"),
+        fetch_site=headers.get("Sec-Fetch-Site"),
+        joins=joins,
+        safe=not websocket and request.method in ("GET", "HEAD"),
+    )
+
+
+def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON response; `value` may be finished JSON bytes."""
+    body = value if isinstance(value, bytes) else json.dumps(value)
+    return Response(body, status, {"Cache-Control": "no-store", **(headers or {})}, content_type="application/json")
+
+
+async def refuse(problem: Problem, request: BoundedRequest) -> Response:
+    """A problem+json response (RFC 9457)."""
+    await request.body.received()
+    headers = {"Cache-Control": "no-store"}
+    if problem.retry_after_ms is not None:
+        headers["Retry-After"] = str(-(-problem.retry_after_ms // 1000))
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    document = json.dumps(problem.document())
+    return Response(document, problem.status, headers, content_type="application/problem+json")
+
+
+def incident(error: Exception, request: Any) -> Internal:
+    """Log an unexpected exception and give it a number that is safe to tell."""
+    number = secrets.token_hex(6)
+    log.error("request failed", incident=number, method=request.method, path=request.path, exc_info=error)
+    return Internal(members={"incident": number})
+
+
+def _validate(model: type[M], value: Any) -> M:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        found = problems(error)
+        where = ".".join(map(str, found[0]["path"]))
+        message = f"{where}: {found[0]['message']}" if where else found[0]["message"]
+        raise Invalid(detail=message, errors=found) from None

@@ -1,0 +1,156 @@
+"""Addresses beside the runs: tickets, pipelines, health, schemas, documentation, the console."""
+
+import mimetypes
+from functools import cache
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from quart import Response
+
+from gateway import __version__
+from gateway.errors import NotFound, Unavailable
+from gateway.routes import openapi
+from gateway.routes.endpoint import Body, Call, Endpoints, reply
+from gateway.wire import json
+from gateway.wire.events import schema
+
+meta = Endpoints()
+
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via")
+
+
+class TicketBody(Body):
+    runs: list[Annotated[str, Field(max_length=64)]] | None = Field(None, max_length=100)
+
+
+@meta.add("POST", "/tickets", "A ticket for opening a stream where no header can be set.", body=TicketBody, status=201)
+async def ticket(call: Call) -> Response:
+    body = await call.body(TicketBody)
+    runs = frozenset(body.runs) if body.runs is not None else None
+    issued, life_s = call.services.tickets.issue(call.bearer, runs)
+    return reply({"ticket": issued, "expires_in": life_s}, 201)
+
+
+@meta.add("GET", "/pipelines", "What can be started, with input and result schemas.")
+async def pipelines(call: Call) -> Response:
+    return reply(
+        {
+            "pipelines": [
+                {
+                    "name": pipeline.name,
+                    "description": pipeline.description,
+                    "input_schema": pipeline.input_schema(),
+                    "result_schema": pipeline.result_schema(),
+                }
+                for pipeline in call.services.pipelines
+            ]
+            + [EXTERNAL_PIPELINE]
+        }
+    )
+
+
+EXTERNAL_PIPELINE = {
+    "name": "external",
+    "description": "A run without code here: its events come by POST /runs/{id}/events.",
+    "input_schema": {},
+    "result_schema": {},
+}
+
+
+@meta.add("GET", "/healthz", "Whether the process lives.", public=True)
+async def healthz(call: Call) -> Response:
+    return reply({"status": "ok", "version": __version__})
+
+
+@meta.add("GET", "/readyz", "Whether new work is welcome.", public=True, problems=("server.draining",))
+async def readyz(call: Call) -> Response:
+    if call.services.hub.draining:
+        raise Unavailable("server.draining")
+    if not call.services.broker.available:
+        raise Unavailable("broker.unavailable")
+    return reply({"status": "ready"})
+
+
+@cache
+def _event_schema() -> bytes:
+    return json.dumps(schema())
+
+
+@meta.add("GET", "/schema/events.json", "JSON Schema of every event.", public=True)
+async def event_schema(call: Call) -> Response:
+    return reply(_event_schema())
+
+
+@meta.add("GET", "/openapi.json", "This API as OpenAPI 3.1.", public=True)
+async def openapi_document(call: Call) -> Response:
+    return reply(openapi.document())
+
+
+@meta.add("GET", "/docs", "This API to read.", public=True, media="text/html")
+async def docs(call: Call) -> Response:
+    return Response(openapi.page(), 200, PAGE_HEADERS, content_type="text/html; charset=utf-8")
+
+
+@meta.add("GET", "/", "The console.", public=True, media="text/html")
+async def console(call: Call) -> Response:
+    return _file(call.services.console, "index.html")
+
+
+@meta.add("GET", "/console/token", "A token for the console, in development only.", public=True)
+async def console_token(call: Call) -> Response:
+    make = call.services.console_token
+    if make is None or not _from_this_page(call):
+        raise NotFound("not_found")
+    token, life_s = make()
+    return reply({"token": token, "expires_in": life_s})
+
+
+@meta.add("GET", "/console/{file}", "The console's parts.", public=True, media="text/plain")
+async def console_file(call: Call) -> Response:
+    return _file(call.services.console, call.file)
+
+
+@meta.add("GET", "/js/{file}", "The JavaScript client.", public=True, media="text/javascript")
+async def js_file(call: Call) -> Response:
+    return _file(call.services.js, call.file)
+
+
+def _file(folder: Path, name: str) -> Response:
+    # One plain name, so nothing outside the folder can be meant.
+    path = folder / name
+    if "/" in name or "\\" in name or name.startswith(".") or not path.is_file():
+        raise NotFound("not_found")
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    if kind.startswith("text/"):
+        kind += "; charset=utf-8"
+    return Response(path.read_bytes(), 200, PAGE_HEADERS, content_type=kind)
+
+
+def _from_this_page(call: Call) -> bool:
+    """Whether the console itself asks, on this machine, with nobody in between (PROTOCOL section 7)."""
+    headers = call.request.headers
+    client = call.request.scope.get("client")
+    host = headers.get("Host", "").lower().rsplit(":", 1)[0].strip("[]")
+    return (
+        client is not None
+        and ip_address(client[0]).is_loopback
+        and (host == "localhost" or _is_loopback(host))
+        and not any(name in headers for name in _FORWARDED)
+        and headers.get("Sec-Fetch-Site") == "same-origin"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

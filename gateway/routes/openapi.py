@@ -1,0 +1,166 @@
+"""OpenAPI 3.1 and a page to read it, both made from the declared endpoints."""
+
+import re
+from functools import cache
+from html import escape
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from gateway import __version__, errors
+from gateway.routes.endpoint import Endpoint
+from gateway.wire import json
+
+_REF = "#/components/schemas/{model}"
+_ALWAYS = {"auth.missing", "auth.invalid", "auth.expired"}
+_BINARY_BODIES = {"/runs/{id}/events"}
+
+
+def endpoints() -> tuple[Endpoint, ...]:
+    # The declarations include the addresses of this very document.
+    from gateway.routes.register import ENDPOINTS
+
+    return ENDPOINTS
+
+
+@cache
+def document() -> bytes:
+    """The OpenAPI document as JSON."""
+    models = [e.body for e in endpoints() if e.body is not None]
+    _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+    schemas: dict[str, Any] = {**definitions.get("$defs", {}), "Problem": _problem_schema()}
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in endpoints():
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
+    return json.dumps(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Runcast",
+                "version": __version__,
+                "description": "Runs of pipelines, streamed. The WebSocket at /ws is described in PROTOCOL.md.",
+            },
+            "paths": paths,
+            "components": {
+                "schemas": schemas,
+                "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            },
+        }
+    )
+
+
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": re.sub(r"\W+", "_", f"{endpoint.method.lower()}{endpoint.path}").strip("_"),
+        "summary": endpoint.summary,
+        "parameters": _parameters(endpoint),
+        "responses": {str(endpoint.status): _response(endpoint), **_refusals(endpoint)},
+    }
+    if endpoint.body is not None:
+        schema = {"$ref": _REF.format(model=endpoint.body.__name__)}
+        operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
+    elif endpoint.path in _BINARY_BODIES and endpoint.method == "POST":
+        operation["requestBody"] = {"content": {"application/json": {}, "application/x-ndjson": {}}}
+    if not endpoint.public:
+        operation["security"] = [{"token": []}]
+        operation["description"] = f"Scopes: {' '.join(endpoint.scopes) or 'none'}."
+    return operation
+
+
+def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+    named = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", endpoint.path)
+    ]
+    schema = endpoint.query.model_json_schema()
+    asked = [
+        {"name": name, "in": "query", "required": False, "schema": _inlined(value, schema)}
+        for name, value in schema.get("properties", {}).items()
+    ]
+    return named + asked
+
+
+def _inlined(value: Any, schema: dict[str, Any]) -> Any:
+    if isinstance(value, dict):
+        if "$ref" in value:
+            return schema["$defs"][value["$ref"].rsplit("/", 1)[1]]
+        return {name: _inlined(inner, schema) for name, inner in value.items()}
+    return [_inlined(inner, schema) for inner in value] if isinstance(value, list) else value
+
+
+def _response(endpoint: Endpoint) -> dict[str, Any]:
+    if endpoint.status == 204:
+        return {"description": "Done."}
+    return {"description": "Success.", "content": {endpoint.media: {}}}
+
+
+def _refusals(endpoint: Endpoint) -> dict[str, Any]:
+    codes = set(endpoint.problems)
+    if not endpoint.public:
+        codes |= _ALWAYS | ({"auth.forbidden"} if endpoint.scopes else set())
+    if endpoint.names_run:
+        codes.add("run.not_found")
+    if endpoint.body is not None:
+        codes |= {"input.invalid", "body.too_large"}
+    elif endpoint.query.model_fields:
+        codes.add("input.invalid")
+    by_status: dict[str, list[str]] = {}
+    for code in sorted(codes):
+        by_status.setdefault(str(errors.STATUSES[code]), []).append(code)
+    content = {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}}
+    return {status: {"description": ", ".join(found), "content": content} for status, found in by_status.items()}
+
+
+def _problem_schema() -> dict[str, Any]:
+    text, integer = {"type": "string"}, {"type": "integer"}
+    return {
+        "type": "object",
+        "properties": {
+            "type": text, "title": text, "status": integer, "code": {"enum": sorted(errors.STATUSES)}, "detail": text,
+            "retryable": {"type": "boolean"}, "retry_after_ms": integer, "errors": {"type": "array"},
+        },
+        "required": ["type", "title", "status", "code", "retryable"],
+    }  # fmt: skip
+
+
+@cache
+def page() -> str:
+    """The document as one plain HTML page, without scripts."""
+    described = json.loads(document())
+    parts = [_described(path, method, op) for path, ops in described["paths"].items() for method, op in ops.items()]
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>Runcast API</title><link rel=stylesheet href=/console/console.css><main class=docs>"
+        f"<h1>Runcast API</h1><p>{escape(described['info']['description'])} "
+        f"Machine-readable: <a href=/openapi.json>openapi.json</a>, <a href=/schema/events.json>events.json</a>.</p>"
+        f"{''.join(parts)}</main></html>"
+    )
+
+
+def _described(path: str, method: str, operation: dict[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td><code>{escape(p['name'])}</code><td>{escape(p['in'])}<td><code>{_short(p['schema'])}</code>"
+        for p in operation["parameters"]
+    )
+    answers = "".join(
+        f"<tr><td>{status}<td>{escape(answer['description'])}" for status, answer in operation["responses"].items()
+    )
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    named = body.get("$ref", "").rsplit("/", 1)[-1]
+    schema = json.loads(document())["components"]["schemas"].get(named)
+    shown = f"<h3>Body</h3><pre>{escape(_pretty(schema))}</pre>" if schema else ""
+    return (
+        f"<section><h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation['summary'])} "
+        f"{escape(operation.get('description', ''))}</p>"
+        + (f"<table>{rows}</table>" if rows else "")
+        + f"{shown}<h3>Answers</h3><table>{answers}</table></section>"
+    )
+
+
+def _short(schema: dict[str, Any]) -> str:
+    return escape(" | ".join(str(s.get("type", s.get("enum", ""))) for s in schema.get("anyOf", [schema])))
+
+
+def _pretty(schema: Any) -> str:
+    return json.pretty(schema)
+

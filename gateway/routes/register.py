@@ -1,0 +1,61 @@
+"""Binds the declared addresses to Quart, with problem+json for everything else."""
+
+from typing import Any
+
+from quart import Quart, Response, request, websocket
+from werkzeug.exceptions import HTTPException
+
+from gateway.errors import Invalid, MethodNotAllowed, NotFound, Problem
+from gateway.routes.endpoint import Endpoint, answer, incident
+from gateway.routes.meta import meta
+from gateway.routes.runs import runs
+from gateway.routes.services import Services
+from gateway.routes.socket import Socket
+from gateway.routes.streams import refuse_call, streams
+
+ENDPOINTS: tuple[Endpoint, ...] = (*runs.found, *streams.found, *meta.found)
+
+
+def register(app: Quart, services: Services) -> None:
+    for endpoint in ENDPOINTS:
+        app.add_url_rule(
+            endpoint.path.replace("{", "<").replace("}", ">"),
+            endpoint=f"{endpoint.method} {endpoint.path}",
+            view_func=_view(endpoint, services),
+            methods=[endpoint.method],
+            strict_slashes=True,
+        )
+
+    @app.websocket("/ws")
+    async def socket() -> Response | None:
+        return await Socket(services, websocket._get_current_object()).serve()  # type: ignore[attr-defined]  # a proxy's own method
+
+    @app.errorhandler(HTTPException)
+    async def refused(error: HTTPException) -> Response:
+        return await refuse_call(_problem(error), services, current_request())
+
+    @app.errorhandler(Exception)
+    async def failed(error: Exception) -> Response:
+        return await refuse_call(incident(error, request), services, current_request())
+
+
+def _view(endpoint: Endpoint, services: Services) -> Any:
+    async def view(id: str | None = None, file: str = "") -> Response:
+        try:
+            return await answer(endpoint, services, current_request(), run=id, file=file)
+        except Problem as problem:
+            return await refuse_call(problem, services, current_request())
+
+    return view
+
+
+def current_request() -> Any:
+    return request._get_current_object()  # type: ignore[attr-defined]  # a proxy's own method
+
+
+def _problem(error: HTTPException) -> Problem:
+    if error.code == 405:
+        return MethodNotAllowed()
+    if error.code == 404:
+        return NotFound("not_found")
+    return Invalid(detail=error.name)

@@ -1,0 +1,133 @@
+"""Runs over HTTP (PROTOCOL section 4)."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from quart import Response
+
+from gateway.auth import Scope
+from gateway.broker import Page
+from gateway.errors import Invalid
+from gateway.routes.endpoint import Body, Call, Endpoints, Query, reply
+from gateway.runs import parse_producer, parse_published
+from gateway.wire.commands import Start
+from gateway.wire.events import Failure
+from gateway.wire.status import Status
+
+runs = Endpoints()
+STARTING = ("pipeline.unknown", "input.invalid", "limit.runs", "server.draining", "broker.unavailable")
+
+
+class ListQuery(Query):
+    status: Status | None = None
+    pipeline: Annotated[str, Field(max_length=64)] | None = None
+    limit: int = Field(50, ge=1, le=200)
+    before: Annotated[str, Field(max_length=64)] | None = None
+
+
+class CancelBody(Body):
+    reason: Annotated[str, Field(max_length=500)] | None = None
+
+
+class FinishBody(Body):
+    status: Literal["completed", "failed", "cancelled"]
+    result: Any = None
+    error: Failure | None = None
+
+
+@runs.add(
+    "POST", "/runs", "Start a run.", scopes=(Scope.START,), body=Start, status=201,
+    problems=(*STARTING, "key.conflict", "auth.forbidden"),
+)  # fmt: skip
+async def start(call: Call) -> Response:
+    run, created = await call.services.runs.start(call.caller, await call.body(Start), key=idempotency_key(call))
+    return reply(_links(run.id, run.pipeline, run.status), 201 if created else 200, {"Location": f"/runs/{run.id}"})
+
+
+@runs.add(
+    "POST", "/run", "Start a run and wait for its result.", scopes=(Scope.START, Scope.READ), body=Start,
+    problems=(*STARTING, "run.failed", "run.cancelled", "key.conflict"),
+)  # fmt: skip
+async def start_and_wait(call: Call) -> Response:
+    run, _ = await call.services.runs.start(call.caller, await call.body(Start), key=idempotency_key(call))
+    return reply(await call.services.runs.views.outcome(run), headers={"Location": f"/runs/{run.id}", "X-Run-Id": run.id})
+
+
+@runs.add("GET", "/runs", "List runs, newest first.", scopes=(Scope.READ,), query=ListQuery)
+async def list_runs(call: Call) -> Response:
+    query = call.query(ListQuery)
+    page = Page(call.caller.visible, query.status, query.pipeline, query.before, query.limit)
+    found, following = await call.services.runs.views.page(page)
+    return reply({"runs": found, "next": following})
+
+
+@runs.add("GET", "/runs/{id}", "A run's folded state.", scopes=(Scope.READ,))
+async def describe(call: Call) -> Response:
+    return reply(await call.services.runs.views.describe(call.run))
+
+
+@runs.add(
+    "DELETE", "/runs/{id}", "Erase a finished run and its events.", scopes=(Scope.CONTROL,), status=204,
+    problems=("run.active",),
+)  # fmt: skip
+async def erase(call: Call) -> Response:
+    await call.services.runs.erase(call.run)
+    return Response(b"", 204)
+
+
+@runs.add(
+    "POST", "/runs/{id}/cancel", "Ask for a run's end. Idempotent.", scopes=(Scope.CANCEL,), body=CancelBody,
+    status=202,
+)  # fmt: skip
+async def cancel(call: Call) -> Response:
+    body = await call.body(CancelBody)
+    outcome = await call.services.runs.cancel(call.caller, call.run, body.reason)
+    return reply(outcome.fields(), 202 if outcome.final is None else 200)
+
+
+@runs.add(
+    "POST", "/runs/{id}/retry", "Start anew with the same pipeline, input and options.", scopes=(Scope.START,),
+    status=201, problems=(*STARTING, "run.active"),
+)  # fmt: skip
+async def retry(call: Call) -> Response:
+    run = await call.services.runs.retry(call.caller, call.run)
+    return reply(_links(run.id, run.pipeline, run.status), 201, {"Location": f"/runs/{run.id}"})
+
+
+@runs.add(
+    "POST", "/runs/{id}/events", "Append events to an external run: one, `{events: […]}` or NDJSON.",
+    scopes=(Scope.PUBLISH,), status=202,
+    problems=("event.invalid", "run.not_external", "run.finished", "producer.gap", "producer.fenced"),
+)  # fmt: skip
+async def publish(call: Call) -> Response:
+    said = parse_published(await call.raw_body())
+    producer = parse_producer(call.request.headers.get("Producer"))
+    cursor = await call.services.runs.external.publish(call.run, said, producer=producer)
+    return reply({"cursor": str(cursor)}, 202)
+
+
+@runs.add(
+    "POST", "/runs/{id}/finish", "End an external run.", scopes=(Scope.PUBLISH,), body=FinishBody,
+    problems=("run.not_external", "run.finished", "producer.gap", "producer.fenced", "body.too_large"),
+)  # fmt: skip
+async def finish(call: Call) -> Response:
+    body = await call.body(FinishBody)
+    producer = parse_producer(call.request.headers.get("Producer"))
+    cursor = await call.services.runs.external.finish(
+        call.run, Status(body.status), result=body.result, error=body.error, producer=producer
+    )
+    ended = await call.services.runs.views.find(call.caller, call.run.id)
+    return reply({"id": ended.id, "status": ended.status, "cursor": str(cursor)})
+
+
+def idempotency_key(call: Call) -> str | None:
+    """Raises Invalid."""
+    key = call.request.headers.get("Idempotency-Key")
+    if key is not None and not (0 < len(key) <= 255 and key.isprintable()):
+        raise Invalid(detail="an Idempotency-Key has 1 to 255 printable characters")
+    return key
+
+
+def _links(id: str, pipeline: str, status: Status) -> dict[str, Any]:
+    links = {"self": f"/runs/{id}", "events": f"/runs/{id}/events", "cancel": f"/runs/{id}/cancel", "socket": "/ws"}
+    return {"id": id, "status": status, "pipeline": pipeline, "links": links}

@@ -1,0 +1,38 @@
+"""What the routes work with, put together by `gateway.app`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.auth import Authenticator, Principal, Scope, Tickets
+from gateway.broker import Broker, Visible
+from gateway.hub import Hub
+from gateway.runs import Caller, Runs
+from pipeline import Registry
+
+
+@dataclass(frozen=True)
+class Services:
+    """`console` and `js` are folders of static files; `console_token` mints the development token, if there is one."""
+
+    runs: Runs
+    hub: Hub
+    broker: Broker
+    pipelines: Registry
+    authenticator: Authenticator
+    tickets: Tickets
+    cookie: str | None
+    max_body_bytes: int
+    max_event_bytes: int
+    console: Path
+    js: Path
+    console_token: Callable[[], tuple[str, int]] | None
+
+
+def caller(principal: Principal) -> Caller:
+    """The bearer as the runs room knows it."""
+    visible = Visible(
+        everything=principal.admin, subject=principal.subject, runs=principal.runs, only=principal.only
+    )
+    return Caller(principal.subject, visible, delegate=Scope.DELEGATE in principal.scopes)
+

@@ -1,0 +1,197 @@
+"""The WebSocket door (PROTOCOL section 6).
+
+Rule 1: a refused socket is accepted and closed with its code, for a browser cannot see a refused handshake; only a
+foreign Origin is refused by HTTP.
+Rule 2: it reads all the time, so a client that takes nothing can still cancel.
+"""
+
+import asyncio
+from typing import Any
+
+import structlog
+from quart import Response, Websocket
+
+from gateway.auth import Principal, Scope
+from gateway.errors import Forbidden, FrameInvalid, Problem, Unauthorized
+from gateway.hub import Connection, Join
+from gateway.hub.subscription import Subscription
+from gateway.routes.endpoint import incident, presented
+from gateway.routes.services import Services, caller
+from gateway.routes.streams import transport_for
+from gateway.wire import commands, control, json
+from gateway.wire.codes import OF_PROBLEM, Close
+from gateway.wire.framing import WEBSOCKET
+from gateway.wire.websocket import payloads, text
+
+log = structlog.get_logger(__name__)
+
+SUBPROTOCOL = "runcast.v1"
+AUTHENTICATE_WITHIN_S = 5
+MAX_INVALID_FRAMES = 10
+
+
+class Socket:
+    """One WebSocket, from its handshake to its close."""
+
+    def __init__(self, services: Services, websocket: Websocket) -> None:
+        self._services = services
+        self._websocket = websocket
+        self._principal: Principal | None = None
+        self._connection: Connection
+
+    async def serve(self) -> Response | None:
+        websocket, services = self._websocket, self._services
+        headers = websocket.headers
+        if not services.authenticator.welcomes(headers.get("Origin"), headers.get("Host")):
+            problem = Forbidden(detail="this origin may not open a WebSocket")
+            return Response(json.dumps(problem.document()), 403, content_type="application/problem+json")
+        wanted = SUBPROTOCOL if SUBPROTOCOL in websocket.requested_subprotocols else None
+        await websocket.accept(subprotocol=wanted)
+        transport, framing = transport_for(websocket, services, direct=WEBSOCKET, fallback=WEBSOCKET)
+        try:
+            self._principal = services.authenticator.identify(
+                presented(websocket, services, joins=True, websocket=True)
+            )
+            self._connection = services.hub.open(
+                transport,
+                framing,
+                subject=self._principal.subject if self._principal else "",
+                expires_at=self._principal.expires_at if self._principal else float("inf"),
+                sole=False,
+            )
+        except Problem as problem:
+            await websocket.close(OF_PROBLEM.get(problem.code, Close.INTERNAL), problem.code)
+            return None
+        self._say_hello()
+        # Its own task, owned here: reading must go on while a slow client is written to.
+        reader = asyncio.ensure_future(self._read())
+        try:
+            async for frames in transport.outlet():
+                for payload in payloads(frames):
+                    await websocket.send(payload)
+            await websocket.close(self._connection.close or Close.NORMAL)
+        finally:
+            services.hub.forget(self._connection)
+            reader.cancel()
+            await asyncio.wait([reader])
+        return None
+
+    def _say_hello(self) -> None:
+        hub = self._services.hub
+        self._connection.control(
+            control.hello(
+                connection=self._connection.id, heartbeat_ms=hub.heartbeat_ms, retry_ms=hub.pace.retry_ms
+            )
+        )
+
+    async def _read(self) -> None:
+        try:
+            if self._principal is None:
+                async with asyncio.timeout(AUTHENTICATE_WITHIN_S):
+                    await self._first_frame()
+            await self._commands()
+        except TimeoutError:
+            self._connection.finish(Close.CREDENTIAL)
+        except Problem as problem:
+            self._connection.finish(OF_PROBLEM.get(problem.code, Close.CREDENTIAL))
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            incident(error, self._websocket)
+            self._connection.finish(Close.INTERNAL)
+
+    async def _first_frame(self) -> None:
+        """Raises Problem unless the client proves who it is."""
+        command = commands.decode(await self._websocket.receive())
+        if command["type"] != "authenticate":
+            raise Unauthorized("auth.missing")
+        reply, _ = await self._perform(command)
+        self._say(reply, commands.ref_of(command))
+        if isinstance(reply, Problem):
+            raise reply
+
+    async def _commands(self) -> None:
+        invalid = 0
+        while self._connection.close is None:
+            frame = await self._websocket.receive()
+            command: dict[str, Any] = {}
+            started: Subscription | None = None
+            try:
+                command = commands.decode(frame)
+                invalid = 0
+                outcome, started = await self._perform(command)
+            except FrameInvalid as problem:
+                outcome = problem
+                invalid += 1
+            self._say(outcome, commands.ref_of(command))
+            if started is not None:
+                started.start()
+            if isinstance(outcome, Problem) and command.get("type") == "authenticate":
+                self._connection.finish(OF_PROBLEM.get(outcome.code, Close.CREDENTIAL))
+            if invalid >= MAX_INVALID_FRAMES:
+                self._connection.finish(Close.PROTOCOL)
+
+    async def _perform(self, command: dict[str, Any]) -> tuple[dict[str, Any] | Problem, Subscription | None]:
+        """The reply, and a subscription to start once the reply is out."""
+        try:
+            return await self._dispatch(commands.parse(command))
+        except Problem as problem:
+            return problem, None
+        except Exception as error:
+            return incident(error, self._websocket), None
+
+    def _say(self, outcome: dict[str, Any] | Problem, ref: str | None = None) -> None:
+        self._connection.write(text(commands.reply(ref, outcome)))
+
+    async def _dispatch(self, command: commands.AnyCommand) -> tuple[dict[str, Any], Subscription | None]:
+        runs, hub = self._services.runs, self._services.hub
+        match command:
+            case commands.Authenticate():
+                self._authenticate(command.token)
+                await self._check_again()
+            case commands.Subscribe():
+                self._bearer.require(Scope.READ)
+                run = await runs.views.find(caller(self._bearer), command.run)
+                types = commands.filter_of(command.types) if command.types is not None else None
+                join = Join(command.after, command.replay, types)
+                subscription = await hub.subscribe(self._connection, run.id, join)
+                return {"resume": subscription.resume}, subscription
+            case commands.Unsubscribe():
+                known = self._connection.subscriptions.get(command.run)
+                if known is not None:
+                    known.end()
+            case commands.StartRun():
+                self._bearer.require(Scope.START, Scope.READ)
+                request = commands.Start(pipeline=command.pipeline, input=command.input, options=command.options)
+                run, _ = await runs.start(caller(self._bearer), request, key=command.key)
+                return {"run": run.id}, await hub.subscribe(self._connection, run.id, Join())
+            case commands.CancelRun():
+                self._bearer.require(Scope.CANCEL)
+                run = await runs.views.find(caller(self._bearer), command.run)
+                return (await runs.cancel(caller(self._bearer), run, command.reason)).fields(), None
+            case commands.Ping():
+                pass
+        return {}, None
+
+    @property
+    def _bearer(self) -> Principal:
+        if self._principal is None:
+            raise Unauthorized("auth.missing")
+        return self._principal
+
+    def _authenticate(self, token: str) -> None:
+        """Take the first or a fresh token. Raises Unauthorized, Forbidden (another subject), TooMany."""
+        principal = self._services.authenticator.token(token)
+        if self._principal is not None and principal.subject != self._principal.subject:
+            raise Forbidden(detail="a fresh token must be of the same subject")
+        self._services.hub.belongs(self._connection, principal.subject, principal.expires_at)
+        self._principal = principal
+
+    async def _check_again(self) -> None:
+        """What the fresh token does not allow ends."""
+        for run, subscription in tuple(self._connection.subscriptions.items()):
+            try:
+                self._bearer.require(Scope.READ)
+                await self._services.runs.views.find(caller(self._bearer), run)
+            except Problem:
+                subscription.end()

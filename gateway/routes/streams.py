@@ -1,0 +1,196 @@
+"""A run's stream over HTTP: server-sent events and long-polls (PROTOCOL sections 4 and 5)."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from pydantic import Field
+from quart import Response, Websocket
+
+from gateway.auth import Principal, Scope
+from gateway.broker import Run
+from gateway.errors import Invalid, Problem
+from gateway.hub import Connection, Join
+from gateway.hub.subscription import read_past
+from gateway.routes.endpoint import Call, Endpoints, Query, refuse, reply
+from gateway.routes.request import BoundedRequest
+from gateway.routes.runs import STARTING, idempotency_key
+from gateway.routes.services import Services
+from gateway.transports import AsgiTransport, DirectTransport, Transport
+from gateway.transports.direct import STATE_KEY, Wire
+from gateway.wire import control, json
+from gateway.wire.commands import Replay, Start, filter_of
+from gateway.wire.cursor import Cursor, Resume, parse
+from gateway.wire.framing import SSE, SSE_CHUNKED, Framing
+
+streams = Endpoints()
+
+MAX_POLLED = 1000
+DIALECTS = {"native": SSE}
+HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+CONTENT_TYPE = "text/event-stream; charset=utf-8"
+
+
+class StreamQuery(Query):
+    after: str | None = None
+    replay: Replay = "folded"
+    types: str | None = None
+    dialect: str | None = None
+    ticket: str | None = None
+    wait: float = Field(0, ge=0, le=30)
+    limit: int = Field(MAX_POLLED, ge=1, le=MAX_POLLED)
+
+    def join(self, last_event_id: str | None) -> Join:
+        """Raises Invalid."""
+        if self.dialect is not None and self.dialect not in DIALECTS:
+            raise Invalid(detail=f"{self.dialect[:40]!r} is not a dialect", errors=[{"path": ["dialect"], "message": "unknown"}])
+        types = filter_of([type for type in self.types.split(",") if type]) if self.types is not None else None
+        return Join(after=last_event_id or self.after, replay=self.replay, types=types)
+
+
+@streams.add(
+    "GET", "/runs/{id}/events", "A run's events: SSE if asked for, otherwise one long-poll.", scopes=(Scope.READ,),
+    joins=True, query=StreamQuery, media="text/event-stream",
+    problems=("limit.connections", "server.busy", "server.draining", "broker.unavailable"),
+)  # fmt: skip
+async def events(call: Call) -> Response:
+    query = call.query(StreamQuery)
+    join = query.join(call.request.headers.get("Last-Event-ID"))
+    if not (wants_stream(call.request) or query.dialect is not None):
+        return await _poll(call, join, wait_s=query.wait, limit=query.limit)
+    if _at_end(call.run, join):
+        return Response(b"", 204)
+    if call.request.method == "HEAD":
+        return Response(b"", 200, HEADERS, content_type=CONTENT_TYPE)
+    call.services.hub.admit(call.bearer.subject)
+    return _stream(call.services, call.request, call.bearer, call.run, join)
+
+
+@streams.add(
+    "POST", "/run/stream", "Start a run and stream it in the same response.", scopes=(Scope.START, Scope.READ),
+    body=Start, media="text/event-stream", problems=(*STARTING, "key.conflict"),
+)  # fmt: skip
+async def start_and_stream(call: Call) -> Response:
+    query = call.query(StreamQuery)
+    join = query.join(None)
+    body = await call.body(Start)
+    call.services.hub.admit(call.bearer.subject)
+    run, _ = await call.services.runs.start(call.caller, body, key=idempotency_key(call))
+    response = _stream(call.services, call.request, call.bearer, run, join)
+    response.headers["Location"] = f"/runs/{run.id}"
+    response.headers["X-Run-Id"] = run.id
+    return response
+
+
+def wants_stream(request: BoundedRequest) -> bool:
+    return "text/event-stream" in request.headers.get("Accept", "").lower()
+
+
+def _at_end(run: Run, join: Join) -> bool:
+    """Whether the client has everything, so that an EventSource should stop."""
+    cursor = parse(join.after) if join.after else None
+    return run.status.terminal and cursor == Cursor(run.epoch, run.tail)
+
+
+def transport_for(
+    request: BoundedRequest | Websocket, services: Services, *, direct: Framing, fallback: Framing
+) -> tuple[Transport, Framing]:
+    """The fastest way to this client: past the HTTP layer where the server lets us, else through it."""
+    state: dict[str, Any] = request.scope.get("state") or {}
+    wire: Wire | None = state.get(STATE_KEY)
+    if wire is not None and request.http_version == "1.1":
+        return DirectTransport(wire), direct
+    cut = wire.writer.transport.abort if wire is not None else None
+    return AsgiTransport(low_water=services.hub.limits.max_buffer_bytes // 2, cut=cut), fallback
+
+
+def _stream(services: Services, request: BoundedRequest, principal: Principal, run: Run, join: Join) -> Response:
+    body = _frames(services, request, principal, run, join)
+    response = Response(body, 200, HEADERS, content_type=CONTENT_TYPE)
+    response.timeout = None  # Quart would cut the stream after a minute, in silence
+    return response
+
+
+async def _frames(
+    services: Services, request: BoundedRequest, principal: Principal, run: Run, join: Join
+) -> AsyncGenerator[bytes]:
+    """What goes through the ASGI server: the head's frames, and all others where there is no direct way."""
+    hub = services.hub
+    transport, framing = transport_for(request, services, direct=SSE_CHUNKED, fallback=SSE)
+    connection: Connection | None = None
+    try:
+        connection = hub.open(
+            transport, framing, subject=principal.subject, expires_at=principal.expires_at, sole=True
+        )
+        subscription = await hub.subscribe(connection, run.id, join)
+        yield SSE.control(_hello(services, connection.id, subscription.resume))
+        # Asked for more: the first frame is on its way, so whatever is written now comes after it.
+        subscription.start()
+        async for chunk in transport.outlet():
+            yield chunk
+    except Problem as problem:
+        yield refusal_frames(services, problem)
+    finally:
+        if connection is not None:
+            hub.forget(connection)
+
+
+def _hello(services: Services, connection: str, resume: Resume | None) -> control.Control:
+    return control.hello(
+        connection=connection,
+        heartbeat_ms=services.hub.heartbeat_ms,
+        retry_ms=services.hub.pace.retry_ms,
+        resume=resume,
+    )
+
+
+def refusal_frames(services: Services, problem: Problem) -> bytes:
+    """A refusal that an EventSource should retry: it gives up for ever at any status but 200."""
+    after_ms = problem.retry_after_ms or services.hub.pace.after_ms()
+    hello = _hello(services, "refused", Resume.START)
+    return SSE.control(hello) + SSE.control(control.reconnect(after_ms=after_ms, reason=problem.code))
+
+
+async def refuse_call(problem: Problem, services: Services, request: BoundedRequest) -> Response:
+    """problem+json, or a short stream for a retryable refusal of an event stream."""
+    if problem.status in (429, 503) and wants_stream(request):
+        return Response(refusal_frames(services, problem), 200, HEADERS, content_type=CONTENT_TYPE)
+    return await refuse(problem, request)
+
+
+async def _poll(call: Call, join: Join, *, wait_s: float, limit: int) -> Response:
+    services, hub = call.services, call.services.hub
+    hub.admit(call.bearer.subject)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait_s
+    async with hub.topic(call.run.id) as topic:
+        resume, cursor = join.resolve(topic)
+        frames: list[bytes] = []
+        if resume is Resume.GAP:
+            first = str(Cursor(topic.epoch, cursor + 1))
+            frames.append(control.gap(run=topic.run, after=join.after or "", first=first).json)
+        while True:
+            while cursor < topic.tail and len(frames) < limit:
+                room = limit - len(frames)
+                chosen, cursor, _ = await read_past(
+                    services.broker, topic, join, cursor, limit=room, max_bytes=services.max_event_bytes
+                )
+                frames += [event.json for event in chosen]
+            left = deadline - loop.time()
+            if frames or topic.terminal or left <= 0:
+                break
+            try:
+                await asyncio.wait_for(topic.moved(cursor), left)
+            except TimeoutError:
+                break
+        done = topic.terminal and cursor >= topic.tail
+        told = json.dumps(
+            {
+                "cursor": str(Cursor(topic.epoch, cursor)) if cursor else "0",
+                "resume": resume,
+                "done": done,
+                "retry_ms": hub.pace.retry_ms,
+                "heartbeat_ms": hub.heartbeat_ms,
+            }
+        )
+    return reply(b'{"events":[' + b",".join(frames) + b"]," + told[1:])

@@ -1,0 +1,140 @@
+"""An unfinished run in this process: its folded state, and the one way to write into its stream.
+
+Rule 1: the state is fed by the log's own echo of durable events, so it never knows more than a restart would.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gateway.broker import Broker, NewRun, Producer, Run, Snapshot
+from gateway.errors import Conflict, Problem
+from gateway.wire import events, json
+from gateway.wire.cursor import Cursor
+from gateway.wire.events import Draft, Event
+from gateway.wire.state import State
+
+
+class Stop:
+    """Why a run is being stopped: cancelled by someone, or failed by the gateway itself."""
+
+    def __init__(self, *, by: str = "", reason: str = "", code: str = "", message: str = "") -> None:
+        self.by = by
+        self.reason = reason
+        self.code = code
+        self.message = message
+
+
+class ActiveRun:
+    def __init__(self, broker: Broker, run: Run, *, max_event_bytes: int, now: Callable[[], float]) -> None:
+        loop = asyncio.get_running_loop()
+        self.record: NewRun = run
+        self.id = run.id
+        self.state = State()
+        self.tail = 0
+        self.ended: asyncio.Future[None] = loop.create_future()
+        self.stop: asyncio.Future[Stop] = loop.create_future()
+        self.cancel_asked = False
+        self.published_at = loop.time()
+        self._broker = broker
+        self._now = now
+        self._max_event_bytes = max_event_bytes
+        self._progress: float = 0
+        self._early: list[Event] | None = []
+        self._began_ms = run.created_at
+
+    def observe(self, seen: Sequence[Event]) -> None:
+        """The broker's sink: these events are durable."""
+        if self._early is not None:
+            self._early += seen
+            return
+        for event in seen:
+            if event.offset > self.tail:
+                self.tail = event.offset
+                self.state.apply(event)
+        self._progress = max(self._progress, self.state.progress)
+        if self.state.status.terminal and not self.ended.done():
+            self.ended.set_result(None)
+
+    def take_over(self, state: State, tail: int) -> None:
+        """Go on from what the log held; what came in meanwhile is added to it."""
+        self.state, self.tail = state, tail
+        early, self._early = self._early or [], None
+        self.observe(early)
+
+    def draft(self, type: str, fields: dict[str, Any]) -> Draft:
+        """A work event, checked. Progress that falls back is raised to the run's last. Raises Invalid."""
+        if type in ("progress", "draft"):
+            said = fields.get("progress")
+            if isinstance(said, int | float) and not isinstance(said, bool) and said < self._progress:
+                fields = {**fields, "progress": self._progress}
+        made = events.work(type, fields, max_bytes=self._max_event_bytes)
+        if type in ("progress", "draft"):
+            self._progress = max(self._progress, fields.get("progress") or 0)
+        return made
+
+    async def stopped_or_ended(self, *, timeout_s: float | None = None) -> None:
+        """Return when the run is to stop, has ended, or the time is up."""
+        changes: set[asyncio.Future[Any]] = {self.stop, self.ended}
+        await asyncio.wait(changes, timeout=timeout_s, return_when="FIRST_COMPLETED")
+
+    async def append(self, *drafts: Draft, producer: Producer | None = None) -> Cursor:
+        return await self._broker.append(self.id, drafts, producer=producer)
+
+    def completed(self, result: Any) -> Draft:
+        """Raises TooLarge."""
+        return events.lifecycle("run.completed", result=result, duration_ms=self.duration_ms())
+
+    def failed(self, code: str, message: str, *, retryable: bool, **more: Any) -> Draft:
+        error = {"code": code, "message": message[:2000], "retryable": retryable, **more}
+        return events.lifecycle("run.failed", error=error, duration_ms=self.duration_ms())
+
+    def cancelled(self, stop: Stop, *, forced: bool) -> Draft:
+        return events.lifecycle(
+            "run.cancelled", by=stop.by, reason=stop.reason, forced=forced, duration_ms=self.duration_ms()
+        )
+
+    def duration_ms(self) -> int:
+        """Since the run was made, by the wall clock: it may have outlived a restart."""
+        return max(0, round(self._now() * 1000) - self._began_ms)
+
+    async def end(self, terminal: Draft, *, producer: Producer | None = None) -> Cursor | None:
+        """Write the terminal event and keep the folded state beside the log.
+
+        None when the event cannot follow: the run has ended, or is being cancelled.
+        """
+        try:
+            cursor = await self.append(terminal, producer=producer)
+        except Conflict as conflict:
+            if conflict.code != "run.finished":
+                raise
+            return None
+        await self.ended
+        await self._broker.keep(
+            self.id, Snapshot(self.tail, json.dumps(self.state.summary()), self.state.dump())
+        )
+        return cursor
+
+
+class RunSink:
+    """The gateway's side of `pipeline.Context`: what a pipeline says goes into the run's stream."""
+
+    def __init__(self, run: ActiveRun) -> None:
+        self._run = run
+
+    async def emit(self, type: str, fields: dict[str, Any]) -> None:
+        try:
+            draft = self._run.draft(type, fields)
+        except Problem as problem:
+            raise ValueError(problem.detail) from None
+        try:
+            await self._run.append(draft)
+        except Conflict:
+            # The run ended without its pipeline; a straggler unwinds as if it were cancelled now.
+            raise asyncio.CancelledError("the run has ended") from None
+
+    async def checkpoint(self) -> None:
+        if self._run.state.status.terminal:
+            raise asyncio.CancelledError("the run has ended")
+        # A cancellation that is waiting is delivered here.
+        await asyncio.sleep(0)

@@ -1,0 +1,87 @@
+"""The unfinished runs that this process is in charge of, and how many there may be."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from gateway.broker import Broker, Run
+from gateway.errors import TooMany
+from gateway.runs.active import ActiveRun
+from gateway.wire.state import State
+
+EXTERNAL = "external"
+FOLD_EVENTS = 1000
+FOLD_BYTES = 1 << 20
+BUSY_RETRY_MS = 5000
+
+
+class Limits(NamedTuple):
+    max_runs: int
+    max_runs_per_subject: int
+    max_event_bytes: int
+    cancel_grace_s: float
+    external_idle_s: float
+
+
+class Roster:
+    """`now` gives Unix seconds."""
+
+    def __init__(self, broker: Broker, *, limits: Limits, now: Callable[[], float]) -> None:
+        self.limits = limits
+        self._broker = broker
+        self._now = now
+        self._active: dict[str, ActiveRun] = {}
+        self._owners: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[ActiveRun]:
+        return iter(tuple(self._active.values()))
+
+    def get(self, run: str) -> ActiveRun | None:
+        return self._active.get(run)
+
+    def reserve(self, owner: str) -> None:
+        """Take a place for one more run of this owner. Raises TooMany (`limit.runs`)."""
+        full = self._owners.total() >= self.limits.max_runs
+        if full or self._owners[owner] >= self.limits.max_runs_per_subject:
+            raise TooMany("limit.runs", retry_after_ms=BUSY_RETRY_MS)
+        self._owners[owner] += 1
+
+    def cede(self, owner: str) -> None:
+        """Give a place back."""
+        self._owners[owner] -= 1
+        if self._owners[owner] <= 0:
+            del self._owners[owner]
+
+    def readmit(self, owner: str) -> None:
+        """Take a place for a run that was there before the limits were asked."""
+        self._owners[owner] += 1
+
+    async def adopt(self, record: Run) -> ActiveRun:
+        """Take charge of an unfinished run: fold what its stream holds, and follow it."""
+        active = ActiveRun(
+            self._broker, record, max_event_bytes=self.limits.max_event_bytes, now=self._now
+        )
+        position = await self._broker.watch(record.id, active.observe)
+        tail = position.tail if position else 0
+        active.take_over(await fold_log(self._broker, record.id, upto=tail), tail)
+        self._active[record.id] = active
+        return active
+
+    def release(self, active: ActiveRun) -> None:
+        """The run has ended."""
+        if self._active.pop(active.id, None) is not None:
+            self._broker.unwatch(active.id, active.observe)
+            self.cede(active.record.owner)
+
+
+async def fold_log(broker: Broker, run: str, *, upto: int) -> State:
+    """A run's state: its stored snapshot and the events after it, up to and with an offset."""
+    kept = await broker.snapshot(run)
+    state, tail = (State.load(kept.state), kept.offset) if kept else (State(), 0)
+    while page := await broker.read(run, after=tail, upto=upto, limit=FOLD_EVENTS, max_bytes=FOLD_BYTES):
+        for event in page:
+            state.apply(event)
+        tail = page[-1].offset
+        await asyncio.sleep(0)
+    return state

@@ -1,0 +1,119 @@
+"""What an operator can set, by `RUNCAST_*` environment variables; the command line overrides some of them.
+
+Rule 1: units stand in the names (`_s` seconds, `_ms` milliseconds, `_bytes`).
+Rule 2: only `__main__`, `server` and `app` read Settings; every other room is given plain values.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "RUNCAST_"
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used; the message is one line that names it."""
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="ignore", frozen=True, allow_inf_nan=False, env_ignore_empty=True
+    )
+
+    bind: str = Field("127.0.0.1:8000", description="address to listen on, HOST:PORT")
+    broker: str = Field("sqlite:///runcast.db", description="where the log is kept: sqlite:///PATH or memory:")
+    pipelines: Names = Field((), description="modules to import pipelines from, separated by commas or spaces")
+
+    jwt_secret: str | None = Field(None, description="secret for HS256 tokens, at least 32 bytes", repr=False)
+    jwt_public_key: str | None = Field(None, description="public key for RS/PS/ES/EdDSA tokens: PEM, or a path to it")
+    jwt_algorithms: Names = Field((), description="algorithms to accept (default: those that fit the key)")
+    jwt_issuer: str | None = Field(None, description="required `iss`")
+    jwt_audience: str | None = Field(None, description="required `aud`")
+    cookie: str | None = Field(None, description="name of a cookie that may carry the token (default: none)")
+    allowed_origins: Names = Field((), description="further origins whose pages may use the cookie and the WebSocket")
+    auth_warning_s: float = Field(60, ge=0, description="how long before a token's end `auth.expiring` is sent")
+
+    heartbeat_s: float = Field(15, gt=0, le=3600, description="silence after which a heartbeat is sent")
+    retry_ms: int = Field(1000, ge=1, le=600_000, description="base of the clients' reconnect delay")
+    cancel_grace_s: float = Field(5, ge=0, le=3600, description="time a cancelled pipeline has to stop by itself")
+    drain_s: float = Field(10, ge=0, le=3600, description="time a shutdown may take")
+    stall_timeout_s: float = Field(30, gt=0, description="a connection that takes nothing for so long is cut off")
+    external_idle_s: float = Field(300, gt=0, description="an external run without a publish for so long is orphaned")
+
+    max_runs: int = Field(1000, ge=1, description="unfinished runs in all")
+    max_runs_per_subject: int = Field(100, ge=1, description="unfinished runs of one subject")
+    max_connections: int = Field(10_000, ge=1, description="open connections in all")
+    max_connections_per_subject: int = Field(1000, ge=1, description="open connections of one subject")
+    max_buffer_bytes: int = Field(262_144, ge=4096, description="unsent bytes above which a connection lags")
+    max_event_bytes: int = Field(65_536, ge=256, le=1_048_576, description="size of one event's own fields")
+    max_body_bytes: int = Field(1_048_576, ge=1024, description="size of a request body or WebSocket frame")
+
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    @field_validator("pipelines", "jwt_algorithms", "allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+    @field_validator("bind")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65_536):
+            raise ValueError("must be HOST:PORT")
+        return value
+
+    @field_validator("jwt_public_key")
+    @classmethod
+    def _read_key(cls, value: str | None) -> str | None:
+        if value is None or "-----BEGIN" in value:
+            return value
+        try:
+            return Path(value).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"is neither PEM nor a file that can be read: {error}") from None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.bind.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+def load(**overrides: Any) -> Settings:
+    """Settings from the environment and the command line. Raises SettingsError with one line."""
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = PREFIX + "_".join(map(str, first["loc"])).upper()
+        raise SettingsError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def unknown(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """A warning for each `RUNCAST_*` variable that means nothing, with the nearest name that does."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    warnings = []
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0)
+            warnings.append(f"{name} is not a setting; the nearest is {near[0]}")
+    return warnings
+
+
+def table() -> list[tuple[str, str, str]]:
+    """`(variable, default, meaning)` for `--help` and the README."""
+    return [
+        (PREFIX + name.upper(), _default(field.default), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def _default(value: Any) -> str:
+    return "" if value is None or value == () else str(value)
