@@ -129,7 +129,9 @@ def _positive(text: str) -> float:
 def _environment() -> str:
     rows = settings.table()
     width = max(len(name) for name, _, _ in rows)
-    return "\n".join(f"  {name:{width}}  {meaning}" + (f" ({default})" if default else "") for name, default, meaning in rows)
+    return "\n".join(
+        f"  {name:{width}}  {meaning}" + (f" ({default})" if default else "") for name, default, meaning in rows
+    )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ Rule 1: a code, its status and its title stand here once; everyone else raises t
 
 from typing import Any, ClassVar
 
+
 class Problem(Exception):
     """A refusal or failure that is told to the caller.
 

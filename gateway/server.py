@@ -46,7 +46,7 @@ class Http1(H11Protocol):
     """
 
     async def _check_protocol(self, event: H11Request) -> None:
-        if event.method == b"PRI" or event.method == b"CONNECT":
+        if event.method in (b"PRI", b"CONNECT"):
             await self._send_error_response(405)
             raise ConnectionResetError
 
@@ -111,7 +111,7 @@ class Server:
     async def run(self, listening: socket.socket, stop: Callable[[], Awaitable[object]]) -> None:
         """Serve until `stop` returns, then end in order. Raises what start-up raises."""
         loop = asyncio.get_running_loop()
-        app = ASGIWrapper(cast(ASGIFramework, self._gateway.app))
+        app = ASGIWrapper(cast("ASGIFramework", self._gateway.app))
         state: dict[str, Any] = {}
         lifespan = Lifespan(app, self._config, loop, state)
         lifespan_task = loop.create_task(lifespan.handle_lifespan())
@@ -190,7 +190,7 @@ async def _until_signalled(server: Server, listening: socket.socket) -> None:
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
-        import uvloop
+        import uvloop  # noqa: PLC0415 - where it installs
     except ImportError:
         return None
     return uvloop.new_event_loop

@@ -6,6 +6,7 @@ Rule 2: cancellation arrives as asyncio.CancelledError at an await; a Context ne
 """
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -55,15 +56,11 @@ class Context:
 
     async def progress(self, progress: float, message: str, *, stats: Mapping[str, Any] | None = None) -> None:
         """Say how far the whole run is, 0 to 100, and what it is doing now."""
-        await self._sink.emit(
-            "progress", _present(stage=_stage.get(), message=message, progress=progress, stats=stats)
-        )
+        await self._sink.emit("progress", _present(stage=_stage.get(), message=message, progress=progress, stats=stats))
 
     async def draft(self, draft: str, *, message: str | None = None, progress: float | None = None) -> None:
         """Show a whole intermediate text of this stage; a later one takes its place."""
-        await self._sink.emit(
-            "draft", _present(stage=_stage.get(), draft=draft, message=message, progress=progress)
-        )
+        await self._sink.emit("draft", _present(stage=_stage.get(), draft=draft, message=message, progress=progress))
 
     async def delta(
         self, block: str, delta: str, *, cites: Sequence[Mapping[str, str]] | None = None, done: bool | None = None
@@ -145,13 +142,11 @@ async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs)
         result, failure = None, None
         try:
             result = function(*args, **kwargs)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the caller
             # StopIteration cannot travel through a future.
             failure = RuntimeError(repr(error)) if isinstance(error, StopIteration) else error
-        try:
+        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to tell
             loop.call_soon_threadsafe(settle, result, failure)
-        except RuntimeError:
-            pass  # the loop has closed: nobody is left to tell
 
     threading.Thread(target=work, name=getattr(function, "__name__", "in_thread"), daemon=True).start()
     return await outcome

@@ -19,9 +19,7 @@ LEEWAY_S = 5
 class Tokens:
     """`issuer` and `audience` are required of a token once they are set; `now` gives Unix seconds."""
 
-    def __init__(
-        self, keys: Keys, *, issuer: str | None, audience: str | None, now: Callable[[], float]
-    ) -> None:
+    def __init__(self, keys: Keys, *, issuer: str | None, audience: str | None, now: Callable[[], float]) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience

@@ -146,7 +146,10 @@ class MemoryBroker:
         events = kept.stream.seal(drafts, ts=ts)
         kept.events += events
         run = kept.run = replace(
-            kept.run, tail=kept.stream.tail, status=kept.stream.status or Status.QUEUED, created_at=kept.run.created_at or ts
+            kept.run,
+            tail=kept.stream.tail,
+            status=kept.stream.status or Status.QUEUED,
+            created_at=kept.run.created_at or ts,
         )
         if any(event.type == "run.started" for event in events):
             run = kept.run = replace(run, started_at=ts)

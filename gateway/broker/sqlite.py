@@ -228,7 +228,7 @@ class SqliteBroker:
                 waiting, self._waiting = self._waiting, []
                 try:
                     await loop.run_in_executor(self._writer, batch.commit, self._write)
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001 - whatever it was, the offsets are spent
                     self._fail(error, waiting)
                     return
                 for done, stream, events in waiting:
@@ -243,9 +243,7 @@ class SqliteBroker:
         if events and events[-1].offset == stream.tail and stream.status is not None and stream.status.terminal:
             del self._streams[stream.run]
         stream.reached(events)
-        stream.record = replace(
-            stream.record, status=stream.settled, tail=stream.visible, started_at=stream.started_at
-        )
+        stream.record = replace(stream.record, status=stream.settled, tail=stream.visible, started_at=stream.started_at)
 
     def _fail(self, error: BaseException, waiting: Sequence[tuple[asyncio.Future[None], object, object]]) -> None:
         self._failure = error

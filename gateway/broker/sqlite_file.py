@@ -19,8 +19,7 @@ VERSION = 1
 ERRORS = (sqlite3.Error, OSError)
 _NEW = [spec.name for spec in fields(NewRun)]
 _RECORD = ", ".join(
-    f"runs.{name}"
-    for name in [*_NEW, "epoch", "status", "created_at", "started_at", "finished_at", "floor", "tail"]
+    f"runs.{name}" for name in [*_NEW, "epoch", "status", "created_at", "started_at", "finished_at", "floor", "tail"]
 )
 _SELECT = f"SELECT {_RECORD}, snapshots.summary FROM runs LEFT JOIN snapshots ON snapshots.run = runs.number"  # noqa: S608 - names of our own columns
 
@@ -189,15 +188,11 @@ def list_runs(read: sqlite3.Connection, page: Page) -> list[Run]:
     if page.pipeline is not None:
         where.append("pipeline = ?")
         values.append(page.pipeline)
-    rows = read.execute(
-        f"{_SELECT} WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?", (*values, page.limit)
-    )
+    rows = read.execute(f"{_SELECT} WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?", (*values, page.limit))
     return [Run(*_values(row)) for row in rows]
 
 
-def read_events(
-    read: sqlite3.Connection, run: str, after: int, upto: int, limit: int, max_bytes: int
-) -> list[Event]:
+def read_events(read: sqlite3.Connection, run: str, after: int, upto: int, limit: int, max_bytes: int) -> list[Event]:
     rows = read.execute(
         "SELECT offset, type, epoch || '-' || offset, json FROM events JOIN runs ON number = run"
         " WHERE id = ? AND offset > ? AND offset <= ? ORDER BY offset LIMIT ?",

@@ -25,9 +25,7 @@ def new_epoch() -> str:
 class Stream:
     """`tail` and `status` as sealed, `visible` and `settled` as durable."""
 
-    def __init__(
-        self, run: str, epoch: str, *, status: Status | None = None, tail: int = 0, floor: int = 0
-    ) -> None:
+    def __init__(self, run: str, epoch: str, *, status: Status | None = None, tail: int = 0, floor: int = 0) -> None:
         self.run = run
         self.epoch = epoch
         self.status = status

@@ -29,8 +29,23 @@ class Connection:
     """
 
     __slots__ = (
-        "close", "expires_at", "framing", "id", "on_end", "pumping", "retries_after_ms", "sole", "stalled_at",
-        "subject", "subscriptions", "transport", "warned", "wrote_at", "_left", "_pump", "_unsent",
+        "_left",
+        "_pump",
+        "_unsent",
+        "close",
+        "expires_at",
+        "framing",
+        "id",
+        "on_end",
+        "pumping",
+        "retries_after_ms",
+        "sole",
+        "stalled_at",
+        "subject",
+        "subscriptions",
+        "transport",
+        "warned",
+        "wrote_at",
     )  # fmt: skip
 
     def __init__(

@@ -216,7 +216,7 @@ class Hub:
 
     async def gone(self) -> None:
         """Return when no connection is left."""
-        while self._connections:
+        while self._connections:  # noqa: ASYNC110 - once, at the end of the process
             await asyncio.sleep(0.02)
 
     async def _tick(self) -> None:

@@ -100,9 +100,7 @@ class Subscription:
 
     async def catch_up(self, broker: "Broker", *, max_event_bytes: int) -> None:
         """Send one page of what is missing."""
-        events, cursor, first = await read_past(
-            broker, self.topic, self.join, self.cursor, max_bytes=max_event_bytes
-        )
+        events, cursor, first = await read_past(broker, self.topic, self.join, self.cursor, max_bytes=max_event_bytes)
         if self.state is not State.BEHIND:
             return
         if first > self.cursor + 1:

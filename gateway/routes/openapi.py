@@ -18,7 +18,7 @@ _BINARY_BODIES = {"/runs/{id}/events"}
 
 def endpoints() -> tuple[Endpoint, ...]:
     # The declarations include the addresses of this very document.
-    from gateway.routes.register import ENDPOINTS
+    from gateway.routes.register import ENDPOINTS  # noqa: PLC0415
 
     return ENDPOINTS
 
@@ -163,4 +163,3 @@ def _short(schema: dict[str, Any]) -> str:
 
 def _pretty(schema: Any) -> str:
     return json.pretty(schema)
-

@@ -28,7 +28,7 @@ def register(app: Quart, services: Services) -> None:
 
     @app.websocket("/ws")
     async def socket() -> Response | None:
-        return await Socket(services, websocket._get_current_object()).serve()  # type: ignore[attr-defined]  # a proxy's own method
+        return await Socket(services, _behind(websocket)).serve()
 
     @app.errorhandler(HTTPException)
     async def refused(error: HTTPException) -> Response:
@@ -50,7 +50,11 @@ def _view(endpoint: Endpoint, services: Services) -> Any:
 
 
 def current_request() -> Any:
-    return request._get_current_object()  # type: ignore[attr-defined]  # a proxy's own method
+    return _behind(request)
+
+
+def _behind(proxy: Any) -> Any:
+    return proxy._get_current_object()  # noqa: SLF001 - how werkzeug's proxies give their object
 
 
 def _problem(error: HTTPException) -> Problem:

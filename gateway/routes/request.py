@@ -5,6 +5,7 @@ body that is too large is read to its end and thrown away, within bounds, before
 """
 
 import asyncio
+import contextlib
 from collections.abc import Generator
 from typing import Any
 
@@ -43,10 +44,8 @@ class BoundedBody(Body):
 
     async def received(self) -> None:
         """Return when the client has sent everything, or when enough has been waited for."""
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._complete.wait(), DISCARD_TIMEOUT_S)
-        except TimeoutError:
-            pass
 
 
 class BoundedRequest(Request):

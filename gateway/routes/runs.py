@@ -50,7 +50,9 @@ async def start(call: Call) -> Response:
 )  # fmt: skip
 async def start_and_wait(call: Call) -> Response:
     run, _ = await call.services.runs.start(call.caller, await call.body(Start), key=idempotency_key(call))
-    return reply(await call.services.runs.views.outcome(run), headers={"Location": f"/runs/{run.id}", "X-Run-Id": run.id})
+    return reply(
+        await call.services.runs.views.outcome(run), headers={"Location": f"/runs/{run.id}", "X-Run-Id": run.id}
+    )
 
 
 @runs.add("GET", "/runs", "List runs, newest first.", scopes=(Scope.READ,), query=ListQuery)

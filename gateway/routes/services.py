@@ -31,8 +31,5 @@ class Services:
 
 def caller(principal: Principal) -> Caller:
     """The bearer as the runs room knows it."""
-    visible = Visible(
-        everything=principal.admin, subject=principal.subject, runs=principal.runs, only=principal.only
-    )
+    visible = Visible(everything=principal.admin, subject=principal.subject, runs=principal.runs, only=principal.only)
     return Caller(principal.subject, visible, delegate=Scope.DELEGATE in principal.scopes)
-

@@ -79,9 +79,7 @@ class Socket:
     def _say_hello(self) -> None:
         hub = self._services.hub
         self._connection.control(
-            control.hello(
-                connection=self._connection.id, heartbeat_ms=hub.heartbeat_ms, retry_ms=hub.pace.retry_ms
-            )
+            control.hello(connection=self._connection.id, heartbeat_ms=hub.heartbeat_ms, retry_ms=hub.pace.retry_ms)
         )
 
     async def _read(self) -> None:
@@ -96,7 +94,7 @@ class Socket:
             self._connection.finish(OF_PROBLEM.get(problem.code, Close.CREDENTIAL))
         except asyncio.CancelledError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is logged, and the socket closes with 1011
             incident(error, self._websocket)
             self._connection.finish(Close.INTERNAL)
 
@@ -137,7 +135,7 @@ class Socket:
             return await self._dispatch(commands.parse(command))
         except Problem as problem:
             return problem, None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is logged, and the client gets its number
             return incident(error, self._websocket), None
 
     def _say(self, outcome: dict[str, Any] | Problem, ref: str | None = None) -> None:

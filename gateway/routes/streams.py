@@ -43,7 +43,9 @@ class StreamQuery(Query):
     def join(self, last_event_id: str | None) -> Join:
         """Raises Invalid."""
         if self.dialect is not None and self.dialect not in DIALECTS:
-            raise Invalid(detail=f"{self.dialect[:40]!r} is not a dialect", errors=[{"path": ["dialect"], "message": "unknown"}])
+            raise Invalid(
+                detail=f"{self.dialect[:40]!r} is not a dialect", errors=[{"path": ["dialect"], "message": "unknown"}]
+            )
         types = filter_of([type for type in self.types.split(",") if type]) if self.types is not None else None
         return Join(after=last_event_id or self.after, replay=self.replay, types=types)
 
@@ -119,9 +121,7 @@ async def _frames(
     transport, framing = transport_for(request, services, direct=SSE_CHUNKED, fallback=SSE)
     connection: Connection | None = None
     try:
-        connection = hub.open(
-            transport, framing, subject=principal.subject, expires_at=principal.expires_at, sole=True
-        )
+        connection = hub.open(transport, framing, subject=principal.subject, expires_at=principal.expires_at, sole=True)
         subscription = await hub.subscribe(connection, run.id, join)
         yield SSE.control(_hello(services, connection.id, subscription.resume))
         # Asked for more: the first frame is on its way, so whatever is written now comes after it.

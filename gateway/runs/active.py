@@ -110,9 +110,7 @@ class ActiveRun:
                 raise
             return None
         await self.ended
-        await self._broker.keep(
-            self.id, Snapshot(self.tail, json.dumps(self.state.summary()), self.state.dump())
-        )
+        await self._broker.keep(self.id, Snapshot(self.tail, json.dumps(self.state.summary()), self.state.dump()))
         return cursor
 
 

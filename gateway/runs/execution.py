@@ -81,7 +81,7 @@ class Execution:
         try:
             result = await self._pipeline(context, self._input)
             return self._pipeline.result_type.dump_python(result, mode="json", warnings="error")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - an author's code may raise anything
             return Failed(error)
 
     async def _stopped(self, task: asyncio.Task[Any]) -> bool:

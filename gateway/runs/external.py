@@ -22,7 +22,9 @@ from gateway.wire.status import Status
 log = structlog.get_logger(__name__)
 
 MAX_EVENTS = 1000
-_PRODUCER = re.compile(r"\s*([\x21-\x3a\x3c-\x7e]{1,128})\s*;\s*epoch=(\d{1,15})\s*;\s*seq=([1-9]\d{0,14})\s*", re.ASCII)
+_PRODUCER = re.compile(
+    r"\s*([\x21-\x3a\x3c-\x7e]{1,128})\s*;\s*epoch=(\d{1,15})\s*;\s*seq=([1-9]\d{0,14})\s*", re.ASCII
+)
 
 
 def parse_producer(header: str | None) -> Producer | None:
@@ -37,8 +39,9 @@ def parse_producer(header: str | None) -> Producer | None:
 
 def parse_published(body: bytes) -> list[tuple[str, dict[str, Any]]]:
     """An event, `{"events": […]}` or NDJSON, as `(type, own fields)`. Raises Invalid (`event.invalid`)."""
+    found: Any
     try:
-        one: Any = json.loads(body)
+        one = json.loads(body)
     except ValueError:
         found = [_line(number, line) for number, line in enumerate(body.split(b"\n"), start=1) if line.strip()]
     else:
@@ -60,9 +63,7 @@ class ExternalRuns:
         self._broker = broker
         self._roster = roster
 
-    async def publish(
-        self, run: Run, said: list[tuple[str, dict[str, Any]]], *, producer: Producer | None
-    ) -> Cursor:
+    async def publish(self, run: Run, said: list[tuple[str, dict[str, Any]]], *, producer: Producer | None) -> Cursor:
         """Append all or nothing.
 
         Raises Conflict (`run.not_external`, `run.finished`, `producer.*`), Invalid (`event.invalid`), Unavailable.

@@ -59,9 +59,7 @@ class Roster:
 
     async def adopt(self, record: Run) -> ActiveRun:
         """Take charge of an unfinished run: fold what its stream holds, and follow it."""
-        active = ActiveRun(
-            self._broker, record, max_event_bytes=self.limits.max_event_bytes, now=self._now
-        )
+        active = ActiveRun(self._broker, record, max_event_bytes=self.limits.max_event_bytes, now=self._now)
         position = await self._broker.watch(record.id, active.observe)
         tail = position.tail if position else 0
         active.take_over(await fold_log(self._broker, record.id, upto=tail), tail)

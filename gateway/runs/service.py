@@ -132,9 +132,7 @@ class Runs:
     async def _create(self, run: NewRun, pipeline: Pipeline | None, input: Any, key: Key | None) -> tuple[Run, bool]:
         adopted = False
         try:
-            queued = events.lifecycle(
-                "run.queued", pipeline=run.pipeline, owner=run.owner, retry_of=run.retry_of
-            )
+            queued = events.lifecycle("run.queued", pipeline=run.pipeline, owner=run.owner, retry_of=run.retry_of)
             record, created = await self._broker.create(run, [queued], key=key)
             if created:
                 active = await self._roster.adopt(record)

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
-
 STATE_KEY = "runcast.wire"
 
 

@@ -119,7 +119,9 @@ def filter_of(types: list[str]) -> frozenset[str]:
     """A `types` filter. Raises Invalid for a type that no event can have."""
     for type in types:
         if not known(type):
-            raise Invalid(detail=f"{type[:80]!r} is not a type of event", errors=[{"path": ["types"], "message": type[:80]}])
+            raise Invalid(
+                detail=f"{type[:80]!r} is not a type of event", errors=[{"path": ["types"], "message": type[:80]}]
+            )
     return frozenset(types)
 
 

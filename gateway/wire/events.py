@@ -300,23 +300,21 @@ def schema() -> dict[str, Any]:
     """`GET /schema/events.json`: a JSON Schema for each type under `$defs`, any of which is an event."""
     models: dict[str, type[Fields]] = {**LIFECYCLE, **WORK, "x.*": Own}
     unique = list(dict.fromkeys(models.values()))
-    refs, definitions = models_json_schema(
-        [(model, "validation") for model in unique], ref_template="#/$defs/{model}"
-    )
+    refs, definitions = models_json_schema([(model, "validation") for model in unique], ref_template="#/$defs/{model}")
     shared: dict[str, Any] = definitions.get("$defs", {})
     events: dict[str, Any] = {}
-    for type, model in models.items():
+    for name, model in models.items():
         fields = dict(shared[refs[(model, "validation")]["$ref"].rsplit("/", 1)[1]])
         spelled: dict[str, Any] = (
-            {"const": type} if type != "x.*" else {"type": "string", "pattern": f"^{_OWN_TYPE.pattern}$"}
+            {"const": name} if name != "x.*" else {"type": "string", "pattern": f"^{_OWN_TYPE.pattern}$"}
         )
-        events[type] = {
+        events[name] = {
             **fields,
-            "title": type,
+            "title": name,
             "properties": {**_envelope(), **fields.get("properties", {}), "type": spelled},
             "required": ["type", "run", "id", "ts", *fields.get("required", [])],
         }
-    used = {name: model for name, model in shared.items() if name in ("Failure", "Source", "Tokens")}
+    used = {part: shared[part] for part in ("Failure", "Source", "Tokens")}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Runcast events, protocol version 1",
@@ -344,4 +342,3 @@ def _control() -> dict[str, Any]:
         }
         for type, fields in CONTROL.items()
     }
-
