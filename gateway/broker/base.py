@@ -116,6 +116,9 @@ class Broker(Protocol):
     def available(self) -> bool:
         """Whether the promises hold now."""
 
+    async def lost(self) -> None:
+        """Return when the promises no longer hold."""
+
     async def create(self, run: NewRun, drafts: Sequence[Draft], *, key: Key | None = None) -> tuple[Run, bool]:
         """Make a run whose stream begins with `drafts`, and say that it is new.
 
@@ -151,6 +154,21 @@ class Broker(Protocol):
 
     async def snapshot(self, run: str) -> Snapshot | None:
         """The latest stored state, if any."""
+
+    async def trim(self, run: str, *, max_events: int, max_bytes: int) -> int:
+        """Forget the oldest events beyond what may be held; the newest always stays. Returns the floor.
+
+        The caller has kept a snapshot that covers what goes.
+        """
+
+    def weigh(self, run: str) -> tuple[int, int]:
+        """How many events of an unfinished run are held, and their bytes; `(0, 0)` when it is not here."""
+
+    async def total_bytes(self) -> int:
+        """The bytes of all events held."""
+
+    async def oldest_finished(self, limit: int) -> list[Run]:
+        """The runs that ended first."""
 
     async def erase(self, run: str) -> None:
         """Forget a finished run and its events. Raises NotFound, Conflict (`run.active`)."""

@@ -1,5 +1,6 @@
 """A broker that keeps everything in this process and promises nothing beyond its life."""
 
+import asyncio
 import bisect
 import time
 from collections.abc import Callable, Sequence
@@ -48,6 +49,9 @@ class MemoryBroker:
 
     async def close(self) -> None:
         pass
+
+    async def lost(self) -> None:
+        await asyncio.get_running_loop().create_future()
 
     async def create(self, run: NewRun, drafts: Sequence[Draft], *, key: Key | None = None) -> tuple[Run, bool]:
         if key is not None and (earlier := self._earlier(run.owner, key)):
@@ -116,6 +120,31 @@ class MemoryBroker:
     async def snapshot(self, run: str) -> Snapshot | None:
         kept = self._runs.get(run)
         return kept.snapshot if kept else None
+
+    async def trim(self, run: str, *, max_events: int, max_bytes: int) -> int:
+        kept = self._find(run)
+        held, cut = kept.stream.bytes, max(0, len(kept.events) - max_events)
+        held -= sum(len(event.json) for event in kept.events[:cut])
+        while held > max_bytes and cut < len(kept.events) - 1:
+            held -= len(kept.events[cut].json)
+            cut += 1
+        if cut:
+            kept.stream.floor = kept.events[cut - 1].offset
+            kept.stream.bytes = held
+            del kept.events[:cut]
+            kept.run = replace(kept.run, floor=kept.stream.floor)
+        return kept.stream.floor
+
+    def weigh(self, run: str) -> tuple[int, int]:
+        kept = self._runs.get(run)
+        return (len(kept.events), kept.stream.bytes) if kept else (0, 0)
+
+    async def total_bytes(self) -> int:
+        return sum(kept.stream.bytes for kept in self._runs.values())
+
+    async def oldest_finished(self, limit: int) -> list[Run]:
+        finished = [kept.run for kept in self._runs.values() if kept.run.status.terminal]
+        return sorted(finished, key=lambda run: run.finished_at or 0)[:limit]
 
     async def erase(self, run: str) -> None:
         if not self._find(run).run.status.terminal:

@@ -1,4 +1,8 @@
 -- Version 1. `runs.number` keeps the events' keys short; a WITHOUT ROWID table keeps a run's events side by side.
+-- One row: in which boot of the machine the file was opened last, and whether it was closed in order since.
+CREATE TABLE opening (boot TEXT NOT NULL, clean INTEGER NOT NULL, durable INTEGER NOT NULL) STRICT;
+INSERT INTO opening VALUES ('', 1, 1);
+
 CREATE TABLE runs (
     number      INTEGER PRIMARY KEY,
     id          TEXT NOT NULL UNIQUE,
@@ -14,11 +18,13 @@ CREATE TABLE runs (
     started_at  INTEGER,
     finished_at INTEGER,
     floor       INTEGER NOT NULL DEFAULT 0,
-    tail        INTEGER NOT NULL DEFAULT 0
+    tail        INTEGER NOT NULL DEFAULT 0,
+    bytes       INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX runs_by_owner ON runs (owner, id);
 CREATE INDEX runs_by_creator ON runs (creator, id);
 CREATE INDEX runs_unfinished ON runs (number) WHERE finished_at IS NULL;
+CREATE INDEX runs_finished ON runs (finished_at) WHERE finished_at IS NOT NULL;
 
 CREATE TABLE events (
     run    INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,

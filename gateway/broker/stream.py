@@ -32,6 +32,7 @@ class Stream:
         self.tail = tail
         self.floor = floor
         self.visible = tail
+        self.bytes = 0
         self.settled = status or Status.QUEUED
         self.sinks: list[Sink] = []
         self.producers: dict[str, tuple[int, int]] = {}
@@ -47,6 +48,7 @@ class Stream:
             offset += 1
             events.append(seal(draft, run=self.run, epoch=self.epoch, offset=offset, ts=ts))
         self.status, self.tail = status, offset
+        self.bytes += sum(len(event.json) for event in events)
         return events
 
     def is_repeat(self, producer: Producer) -> bool:

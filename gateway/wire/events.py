@@ -32,6 +32,7 @@ class Event(NamedTuple):
     type: str
     id: str
     json: bytes
+    run: str
 
 
 class Fields(BaseModel):
@@ -266,7 +267,7 @@ def seal(draft: Draft, *, run: str, epoch: str, offset: int, ts: int) -> Event:
     id = f"{epoch}-{offset}"
     head = f'{{"type":"{draft.type}","run":"{run}","id":"{id}","ts":{ts}'.encode()
     tail = b"}" if draft.body == b"{}" else b"," + draft.body[1:]
-    return Event(offset, draft.type, id, head + tail)
+    return Event(offset, draft.type, id, head + tail, run)
 
 
 def _validate(model: type[Fields], type: str, fields: dict[str, Any]) -> None:

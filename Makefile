@@ -1,0 +1,43 @@
+# Sets up and runs; whatever it calls can be called by hand as well.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: run test check stress clean
+
+run: $(VENV)/run.installed
+	$(BIN)/python -m gateway serve --dev $(ARGS)
+
+test: $(VENV)/test.installed node_modules/.installed
+	tests/install-system-packages
+	$(BIN)/python -m pytest $(ARGS)
+	npm test --silent
+
+check: $(VENV)/test.installed node_modules/.installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	npm run --silent check
+	$(MAKE) test
+
+$(VENV)/pip.installed:
+	$(PYTHON) -m venv $(VENV) || (tests/install-system-packages python3-venv && $(PYTHON) -m venv $(VENV))
+	touch $@
+
+$(VENV)/run.installed: $(VENV)/pip.installed pyproject.toml constraints.txt
+	$(INSTALL) --editable .
+	touch $@
+
+$(VENV)/test.installed: $(VENV)/pip.installed pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[test,check]'
+	touch $@ $(VENV)/run.installed
+
+node_modules/.installed: package.json package-lock.json
+	tests/install-system-packages nodejs npm
+	npm ci --silent --no-audit --no-fund
+	touch $@
+
+clean:
+	rm -rf $(VENV) node_modules build dist

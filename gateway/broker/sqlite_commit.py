@@ -1,0 +1,125 @@
+"""The group commit of the SQLite broker, and its two threads.
+
+Rule 1: one transaction for all that is pending. While a commit is under way further calls gather, and the next commit
+takes them all; so the cost of a commit is shared, and no call waits for more than two.
+Rule 2: SQL runs in threads, one that writes and one that reads; the loop never waits for a disk.
+Rule 3: a write that fails is the end: offsets have been given that the log does not hold.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from gateway.broker import sqlite_file as file
+from gateway.broker.sqlite_batch import Batch
+from gateway.errors import Unavailable
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+class GroupCommit:
+    """One opened file. Everything raises Unavailable once a write has failed, and before `open`."""
+
+    def __init__(self, path: Path) -> None:
+        self.batch = Batch()
+        self.over = asyncio.Event()
+        self._path = path
+        self._opened: file.Opened | None = None
+        self._failure: BaseException | None = None
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="sqlite-write")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="sqlite-read")
+        self._waiting: list[tuple[asyncio.Future[None], Callable[[], None] | None]] = []
+        self._committing: asyncio.Task[None] | None = None
+
+    @property
+    def available(self) -> bool:
+        return self._failure is None
+
+    async def open(self, *, durable: bool, boot: str) -> None:
+        """Raises one of `sqlite_file.ERRORS`."""
+        opening = partial(file.open_file, self._path, durable=durable, boot=boot)
+        self._opened = await asyncio.get_running_loop().run_in_executor(self._writer, opening)
+
+    async def close(self) -> None:
+        """Commit what is pending and let go of the file. Idempotent."""
+        while self._committing is not None:
+            await asyncio.wait([self._committing])
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._writer, file.close_file, opened)
+            except file.ERRORS as error:
+                log.error("the log was not closed in order", error=str(error))
+        self._failure = self._failure or RuntimeError("closed")
+        self._reader.shutdown()
+        self._writer.shutdown()
+
+    def check(self) -> file.Opened:
+        if self._failure is not None or self._opened is None:
+            raise Unavailable("broker.unavailable")
+        return self._opened
+
+    async def durable(self, then: Callable[[], None] | None = None) -> None:
+        """Return when all that was put into the batch up to now is committed; `then` is called before anyone hears."""
+        self.check()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((done, then))
+        if self._committing is None:
+            # Owned here: alive while anything is pending, and `close` waits for it.
+            self._committing = loop.create_task(self._commit())
+        await done
+
+    async def _commit(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                batch, self.batch = self.batch, Batch()
+                waiting, self._waiting = self._waiting, []
+                try:
+                    await loop.run_in_executor(self._writer, batch.commit, self.check().write)
+                except BaseException as error:  # noqa: BLE001 - whatever it was, the offsets are spent
+                    self._waiting = [*waiting, *self._waiting]
+                    self._fail(error)
+                    return
+                for done, then in waiting:
+                    if then is not None:
+                        then()
+                    if not done.done():
+                        done.set_result(None)
+        finally:
+            self._committing = None
+
+    def _fail(self, error: BaseException) -> None:
+        log.error("the log cannot be written any more", path=str(self._path), error=str(error))
+        self._failure = error
+        self.over.set()
+        waiting, self._waiting = self._waiting, []
+        for done, _ in waiting:
+            if not done.done():
+                done.set_exception(Unavailable("broker.unavailable"))
+                done.exception()  # the caller may be gone
+
+    async def change(self, work: Callable[..., T], *args: object) -> T:
+        """A transaction of its own, in its turn among the commits: `work(connection, *args)`."""
+        opened = self.check()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._writer, partial(work, opened.write, *args))
+        except file.ERRORS as error:
+            self._fail(error)
+            raise Unavailable("broker.unavailable") from None
+
+    async def query(self, question: Callable[..., T], *args: object) -> T:
+        """`question(connection, *args)` of what is committed."""
+        opened = self.check()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._reader, partial(question, opened.read, *args))
+        except file.ERRORS as error:
+            log.error("the log cannot be read", path=str(self._path), error=str(error))
+            raise Unavailable("broker.unavailable") from None

@@ -1,0 +1,141 @@
+"""What the SQLite broker asks of its file: plain functions of the reading connection."""
+
+import sqlite3
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+from gateway.broker.base import NewRun, Page, Producer, Run, Snapshot
+from gateway.wire.events import Event
+from gateway.wire.status import Status
+
+COLUMNS = [spec.name for spec in fields(NewRun)]
+_RECORD = ", ".join(
+    f"runs.{name}" for name in [*COLUMNS, "epoch", "status", "created_at", "started_at", "finished_at", "floor", "tail"]
+)
+_SELECT = f"SELECT {_RECORD}, snapshots.summary FROM runs LEFT JOIN snapshots ON snapshots.run = runs.number"  # noqa: S608 - names of our own columns
+
+
+def record(run: NewRun, *, epoch: str, created_at: int) -> Run:
+    values: dict[str, Any] = {name: getattr(run, name) for name in COLUMNS}
+    return Run(**values, epoch=epoch, created_at=created_at)
+
+
+def next_number(read: sqlite3.Connection) -> int:
+    last: int | None = read.execute("SELECT max(number) FROM runs").fetchone()[0]
+    return (last or 0) + 1
+
+
+class OpenRun(NamedTuple):
+    """An unfinished run as the file has it. `producers`: each one's `(epoch, seq)`."""
+
+    number: int
+    record: Run
+    bytes: int
+    producers: dict[str, tuple[int, int]]
+
+
+def open_runs(read: sqlite3.Connection) -> list[OpenRun]:
+    """Every unfinished run; the record's tail is the real one."""
+    numbers = [row[0] for row in read.execute("SELECT number FROM runs WHERE finished_at IS NULL")]
+    found = []
+    for number in numbers:
+        row = read.execute(f"{_SELECT} WHERE number = ?", (number,)).fetchone()
+        tail, size = read.execute(
+            "SELECT max(offset), coalesce(sum(length(json)), 0) FROM events WHERE run = ?", (number,)
+        ).fetchone()
+        producers = read.execute(
+            "SELECT producer, epoch, max(seq) FROM requests AS r WHERE run = ? AND epoch ="
+            " (SELECT max(epoch) FROM requests WHERE run = r.run AND producer = r.producer) GROUP BY producer",
+            (number,),
+        )
+        values = dict(zip(Run.__dataclass_fields__, _values(row), strict=True)) | {"tail": tail or 0}
+        found.append(OpenRun(number, Run(**values), size, {name: (epoch, seq) for name, epoch, seq in producers}))
+    return found
+
+
+def finished_bytes(read: sqlite3.Connection) -> int:
+    total: int = read.execute("SELECT coalesce(sum(bytes), 0) FROM runs WHERE finished_at IS NOT NULL").fetchone()[0]
+    return total
+
+
+def oldest_finished(read: sqlite3.Connection, limit: int) -> list[Run]:
+    rows = read.execute(f"{_SELECT} WHERE finished_at IS NOT NULL ORDER BY finished_at LIMIT ?", (limit,))
+    return [Run(*_values(row)) for row in rows]
+
+
+def find_run(read: sqlite3.Connection, run: str) -> Run | None:
+    return _one(read.execute(f"{_SELECT} WHERE id = ?", (run,)).fetchone())
+
+
+def number_of(read: sqlite3.Connection, run: str) -> int | None:
+    row = read.execute("SELECT number FROM runs WHERE id = ?", (run,)).fetchone()
+    return row[0] if row else None
+
+
+def find_key(read: sqlite3.Connection, owner: str, key: str, since: int) -> tuple[bytes, Run] | None:
+    row = read.execute(
+        "SELECT digest, run FROM keys WHERE owner = ? AND key = ? AND at >= ?", (owner, key, since)
+    ).fetchone()
+    if row is None:
+        return None
+    found = _one(read.execute(f"{_SELECT} WHERE number = ?", (row[1],)).fetchone())
+    return (row[0], found) if found else None
+
+
+def find_request(read: sqlite3.Connection, number: int, producer: Producer) -> int | None:
+    row = read.execute(
+        "SELECT offset FROM requests WHERE run = ? AND producer = ? AND epoch = ? AND seq = ?", (number, *producer)
+    ).fetchone()
+    return row[0] if row else None
+
+
+def find_snapshot(read: sqlite3.Connection, run: str) -> Snapshot | None:
+    row = read.execute(
+        "SELECT snapshots.offset, summary, state FROM snapshots JOIN runs ON number = run WHERE id = ?", (run,)
+    ).fetchone()
+    return Snapshot(*row) if row else None
+
+
+def list_runs(read: sqlite3.Connection, page: Page) -> list[Run]:
+    where, values = ["id < ?"], [page.before or "~"]
+    if not page.visible.everything:
+        named = sorted(page.visible.runs)
+        where.append(f"(owner = ? OR creator = ? OR id IN ({', '.join('?' * len(named))}))")
+        values += [page.visible.subject, page.visible.subject, *named]
+    if page.visible.only is not None:
+        where.append(f"id IN ({', '.join('?' * len(page.visible.only))})")
+        values += sorted(page.visible.only)
+    if page.status is not None:
+        where.append("status = ?")
+        values.append(page.status)
+    if page.pipeline is not None:
+        where.append("pipeline = ?")
+        values.append(page.pipeline)
+    rows = read.execute(f"{_SELECT} WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?", (*values, page.limit))
+    return [Run(*_values(row)) for row in rows]
+
+
+def read_events(read: sqlite3.Connection, run: str, after: int, upto: int, limit: int, max_bytes: int) -> list[Event]:
+    rows = read.execute(
+        "SELECT offset, type, epoch || '-' || offset, json, id FROM events JOIN runs ON number = run"
+        " WHERE id = ? AND offset > ? AND offset <= ? ORDER BY offset LIMIT ?",
+        (run, after, upto, limit),
+    )
+    page: list[Event] = []
+    size = 0
+    for row in rows:
+        page.append(Event(*row))
+        size += len(row[3])
+        if size > max_bytes:
+            break
+    return page
+
+
+def _values(row: tuple[Any, ...]) -> list[Any]:
+    values = list(row)
+    values[len(COLUMNS) + 1] = Status(values[len(COLUMNS) + 1])
+    return values
+
+
+def _one(row: tuple[Any, ...] | None) -> Run | None:
+    return Run(*_values(row)) if row else None
