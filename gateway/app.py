@@ -1,5 +1,6 @@
 """The composition root: the only place that chooses implementations and puts the rooms together."""
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -17,13 +18,15 @@ from gateway.hub import Limits as HubLimits
 from gateway.routes import Services, register
 from gateway.routes.request import BoundedRequest
 from gateway.runs import Limits as RunLimits
-from gateway.runs import Runs
+from gateway.runs import Policy, Runs
 from gateway.settings import Settings, SettingsError
+from gateway.tasks import Tasks
 from pipeline import Registry
 
 log = structlog.get_logger(__name__)
 
 DEV_TOKEN_LIFE_S = 3600
+DRAINED_PER_S = 100  # connections told to come back elsewhere, when no run is waited for
 DEV_SUBJECT = "developer"
 
 
@@ -35,13 +38,16 @@ class Gateway:
         now = time.time
         keys = keys_of(settings, dev=dev)
         self.broker = broker_of(settings, now)
-        self.runs = Runs(self.broker, pipelines, limits=_run_limits(settings), now=now)
+        retention = Policy(settings.retention_s, settings.max_bytes)
+        self.runs = Runs(self.broker, pipelines, limits=_run_limits(settings), retention=retention, now=now)
+        self._tasks = Tasks("gateway")
         self.hub = Hub(
             self.broker,
             limits=_hub_limits(settings),
             pace=Pace(retry_ms=settings.retry_ms),
             heartbeat_s=settings.heartbeat_s,
             now=now,
+            watching=self.runs.watching,
         )
         tickets = Tickets(now=now)
         tokens = Tokens(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience, now=now)
@@ -72,8 +78,10 @@ class Gateway:
         try:
             await self.runs.recover()
             self.hub.start()
+            self._tasks.spawn(self._when_lost(), name="log")
             yield
         finally:
+            await self._tasks.close()
             await self.hub.close()
             stragglers = await self.runs.close()
             await self.broker.close()
@@ -82,11 +90,25 @@ class Gateway:
 
     async def drain(self) -> None:
         """End in order: no new work, runs get their time, every connection is told when to come back."""
-        drain_s = self.settings.drain_s
-        # The endings must fit in before the time is up, with room for what is still unsent.
-        await self.runs.drain(within_s=0.0)
-        await self.hub.drain(over_s=min(drain_s / 2, self.hub.connections / 100))
+        total_s = self.settings.drain_s
+        # The last part is for the ends themselves: terminal events, last chunks, what is still unsent.
+        ending_s = min(total_s * 0.3, 3.0)
+        window_s = total_s - ending_s
+        self.hub.draining = True
+        self.runs.refuse()
+        wait = self.settings.drain_runs == "wait"
+        over_s = window_s if wait and self.runs.under_way else min(window_s, self.hub.connections / DRAINED_PER_S)
+        await asyncio.gather(
+            self.runs.drain(within_s=window_s if wait else 0, grace_s=ending_s / 3),
+            self.hub.drain(over_s=over_s, gone_in_s=total_s),
+        )
         await self.hub.gone()
+
+    async def _when_lost(self) -> None:
+        """When the log is lost nothing is pretended: clients are sent away, runs stop, `readyz` says so."""
+        await self.broker.lost()
+        self.hub.abandon(reason="broker.unavailable")
+        await self.runs.abandon()
 
 
 def keys_of(settings: Settings, *, dev: bool) -> Keys:
@@ -111,7 +133,8 @@ def broker_of(settings: Settings, now: Callable[[], float]) -> Broker:
     if url in ("memory:", "memory://"):
         return MemoryBroker(now=now)
     if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
-        return SqliteBroker(Path(url.removeprefix("sqlite:///")), now=now)
+        path = Path(url.removeprefix("sqlite:///"))
+        return SqliteBroker(path, durable=settings.sqlite_sync == "full", now=now)
     scheme = url.partition(":")[0]
     raise SettingsError(f"RUNCAST_BROKER: {scheme}: is not served by this version; use sqlite:///PATH or memory:")
 
@@ -123,6 +146,8 @@ def _run_limits(settings: Settings) -> RunLimits:
         max_event_bytes=settings.max_event_bytes,
         cancel_grace_s=settings.cancel_grace_s,
         external_idle_s=settings.external_idle_s,
+        max_events_per_run=settings.max_events_per_run,
+        max_bytes_per_run=settings.max_bytes_per_run,
     )
 
 

@@ -21,6 +21,7 @@ from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
+from hypercorn.events import Closed, RawData
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import ASGIFramework, ConnectionState
@@ -36,6 +37,7 @@ BACKLOG = 4096
 KEEP_ALIVE_S = 75
 SEND_BUFFER_BYTES = 256 * 1024
 CLOSING_S = 1.0
+MAX_READ = 65_536
 
 
 class Http1(H11Protocol):
@@ -75,7 +77,8 @@ class Connection(TCPServer):
         try:
             client = parse_socket_addr(accepted.family, accepted.getpeername())
             server = parse_socket_addr(accepted.family, accepted.getsockname())
-            state = ConnectionState({**self.state, STATE_KEY: Wire(self.writer)})
+            self._wire = Wire(self.writer, self.loop.time())
+            state = ConnectionState({**self.state, STATE_KEY: self._wire})
             async with TaskGroup(self.loop) as task_group:
                 self._task_group = task_group
                 self.protocol = Http1Wrapper(
@@ -89,6 +92,15 @@ class Connection(TCPServer):
             pass  # the client went away
         finally:
             await self._close()
+
+    async def _read_data(self) -> None:
+        try:
+            while data := await self.reader.read(MAX_READ):
+                self._wire.heard_at = self.loop.time()
+                await self.protocol.handle(RawData(data))
+        except OSError:
+            pass  # the client went away
+        await self.protocol.handle(Closed())
 
 
 class Server:
@@ -110,7 +122,7 @@ class Server:
 
     async def run(self, listening: socket.socket, stop: Callable[[], Awaitable[object]]) -> None:
         """Serve until `stop` returns, then end in order. Raises what start-up raises."""
-        loop = asyncio.get_running_loop()
+        loop, settings = asyncio.get_running_loop(), self._gateway.settings
         app = ASGIWrapper(cast("ASGIFramework", self._gateway.app))
         state: dict[str, Any] = {}
         lifespan = Lifespan(app, self._config, loop, state)
@@ -125,6 +137,7 @@ class Server:
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
             writer.transport.set_write_buffer_limits(high=self._high_water)
+            _notice_the_dead(writer, within_s=settings.stall_timeout_s)
             await Connection(app, loop, self._config, self._context, state, reader, writer)
 
         server = await asyncio.start_server(accepted, sock=listening, backlog=BACKLOG)
@@ -134,7 +147,7 @@ class Server:
             await stop()
             log.info("draining", connections=self._gateway.hub.connections)
             try:
-                await asyncio.wait_for(self._gateway.drain(), self._gateway.settings.drain_s)
+                await asyncio.wait_for(self._gateway.drain(), settings.drain_s)
             except TimeoutError:
                 log.warning("not everything ended in time", connections=self._gateway.hub.connections)
         finally:
@@ -160,6 +173,13 @@ def listen(settings: Settings) -> socket.socket:
     listening.bind((host, port))
     listening.setblocking(False)
     return listening
+
+
+def _notice_the_dead(writer: asyncio.StreamWriter, *, within_s: float) -> None:
+    """Let the kernel give up on a peer that acknowledges nothing, as heartbeats alone would go on for a long time."""
+    accepted = writer.get_extra_info("socket")
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(within_s * 1000))
 
 
 def serve(gateway: Gateway, listening: socket.socket) -> None:

@@ -39,10 +39,19 @@ class Settings(BaseSettings):
     allowed_origins: Names = Field((), description="further origins whose pages may use the cookie and the WebSocket")
     auth_warning_s: float = Field(60, ge=0, description="how long before a token's end `auth.expiring` is sent")
 
+    sqlite_sync: Literal["normal", "full"] = Field(
+        "normal", description="normal survives the death of the process, full also a loss of power"
+    )
+    retention_s: float = Field(604_800, gt=0, description="how long a finished run is kept")
+    max_events_per_run: int = Field(1_000_000, ge=1, description="events held of one run; the oldest go first")
+    max_bytes_per_run: int = Field(268_435_456, ge=1024, description="bytes held of one run; the oldest go first")
+    max_bytes: int = Field(10_737_418_240, ge=1024, description="bytes held in all; the oldest finished runs go first")
+
     heartbeat_s: float = Field(15, gt=0, le=3600, description="silence after which a heartbeat is sent")
     retry_ms: int = Field(1000, ge=1, le=600_000, description="base of the clients' reconnect delay")
     cancel_grace_s: float = Field(5, ge=0, le=3600, description="time a cancelled pipeline has to stop by itself")
     drain_s: float = Field(10, ge=0, le=3600, description="time a shutdown may take")
+    drain_runs: Literal["wait", "end"] = Field("wait", description="at a shutdown: give runs time, or end them at once")
     stall_timeout_s: float = Field(30, gt=0, description="a connection that takes nothing for so long is cut off")
     external_idle_s: float = Field(300, gt=0, description="an external run without a publish for so long is orphaned")
 

@@ -149,17 +149,14 @@ class Broker(Protocol):
         Empty when the run is not there or nothing is held in that span.
         """
 
-    async def keep(self, run: str, snapshot: Snapshot) -> None:
-        """Store a run's folded state in place of an earlier one."""
+    async def keep(self, run: str, snapshot: Snapshot, *, max_events: int, max_bytes: int) -> int:
+        """Store a run's folded state in place of an earlier one, and hold no more of its events than allowed.
+
+        The oldest events beyond that go, as far as the snapshot covers them; the newest stays. Returns the floor.
+        """
 
     async def snapshot(self, run: str) -> Snapshot | None:
         """The latest stored state, if any."""
-
-    async def trim(self, run: str, *, max_events: int, max_bytes: int) -> int:
-        """Forget the oldest events beyond what may be held; the newest always stays. Returns the floor.
-
-        The caller has kept a snapshot that covers what goes.
-        """
 
     def weigh(self, run: str) -> tuple[int, int]:
         """How many events of an unfinished run are held, and their bytes; `(0, 0)` when it is not here."""

@@ -111,24 +111,22 @@ class MemoryBroker:
             page.append(event)
         return page
 
-    async def keep(self, run: str, snapshot: Snapshot) -> None:
-        kept = self._runs.get(run)
-        if kept is not None:
-            kept.snapshot = snapshot
-            kept.run = replace(kept.run, summary=snapshot.summary)
-
     async def snapshot(self, run: str) -> Snapshot | None:
         kept = self._runs.get(run)
         return kept.snapshot if kept else None
 
-    async def trim(self, run: str, *, max_events: int, max_bytes: int) -> int:
+    async def keep(self, run: str, snapshot: Snapshot, *, max_events: int, max_bytes: int) -> int:
         kept = self._find(run)
-        held, cut = kept.stream.bytes, max(0, len(kept.events) - max_events)
-        held -= sum(len(event.json) for event in kept.events[:cut])
+        kept.snapshot = snapshot
+        kept.run = replace(kept.run, summary=snapshot.summary)
+        cut = max(0, len(kept.events) - max_events)
+        held = sum(len(event.json) for event in kept.events[cut:])
         while held > max_bytes and cut < len(kept.events) - 1:
             held -= len(kept.events[cut].json)
             cut += 1
-        if cut:
+        cut = min(cut, snapshot.offset - kept.stream.floor)
+        held = sum(len(event.json) for event in kept.events[cut:])
+        if cut > 0:
             kept.stream.floor = kept.events[cut - 1].offset
             kept.stream.bytes = held
             del kept.events[:cut]

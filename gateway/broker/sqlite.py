@@ -16,7 +16,7 @@ from pathlib import Path
 from gateway.broker import sqlite_file as file
 from gateway.broker import sqlite_queries as queries
 from gateway.broker.base import Key, NewRun, Page, Position, Producer, Run, Sink, Snapshot
-from gateway.broker.sqlite_batch import trim
+from gateway.broker.sqlite_batch import erase_some, keep
 from gateway.broker.sqlite_commit import GroupCommit
 from gateway.broker.stream import Stream, new_epoch
 from gateway.errors import Conflict, NotFound, Unavailable
@@ -157,16 +157,11 @@ class SqliteBroker:
             return []
         return await self._commits.query(queries.read_events, run, after, upto, limit, max_bytes)
 
-    async def keep(self, run: str, snapshot: Snapshot) -> None:
-        self._commits.check()
-        self._commits.batch.snapshot(run, snapshot)
-        await self._commits.durable()
-
     async def snapshot(self, run: str) -> Snapshot | None:
         return await self._commits.query(queries.find_snapshot, run)
 
-    async def trim(self, run: str, *, max_events: int, max_bytes: int) -> int:
-        floor, gone = await self._commits.change(trim, run, max_events, max_bytes)
+    async def keep(self, run: str, snapshot: Snapshot, *, max_events: int, max_bytes: int) -> int:
+        floor, gone = await self._commits.change(keep, run, snapshot, max_events, max_bytes)
         stream = self._streams.get(run)
         if stream is not None:
             stream.floor = floor
@@ -191,8 +186,9 @@ class SqliteBroker:
         number = await self._commits.query(queries.number_of, run)
         if number is None:
             raise NotFound
-        self._commits.batch.erase(number)
-        await self._commits.durable()
+        # In pieces, so that no commit has to wait for a long one.
+        while await self._commits.change(erase_some, number):
+            pass
 
     async def watch(self, run: str, sink: Sink) -> Position | None:
         stream = self._streams.get(run)

@@ -10,6 +10,8 @@ from gateway.broker.sqlite_queries import COLUMNS
 from gateway.wire.events import Event
 from gateway.wire.status import Status
 
+ERASED_AT_ONCE = 2000
+
 
 class Batch:
     """All that one transaction writes. Statements run in the order given, events after them."""
@@ -32,11 +34,6 @@ class Batch:
     def request(self, number: int, producer: Producer, offset: int) -> None:
         self._statements.append(("INSERT INTO requests VALUES (?, ?, ?, ?, ?)", (number, *producer, offset)))
 
-    def snapshot(self, run: str, snapshot: Snapshot) -> None:
-        self._statements.append(
-            ("INSERT OR REPLACE INTO snapshots SELECT number, ?, ?, ? FROM runs WHERE id = ?", (*snapshot, run))
-        )
-
     def status(
         self, number: int, status: Status, *, tail: int, bytes: int, started_at: int | None, finished_at: int | None
     ) -> None:
@@ -49,9 +46,6 @@ class Batch:
 
     def events(self, number: int, events: Sequence[Event]) -> None:
         self._events += [(number, event.offset, event.type, event.json) for event in events]
-
-    def erase(self, number: int) -> None:
-        self._statements.append(("DELETE FROM runs WHERE number = ?", (number,)))
 
     def commit(self, write: sqlite3.Connection) -> None:
         write.execute("BEGIN IMMEDIATE")
@@ -66,26 +60,55 @@ class Batch:
             raise
 
 
-def trim(write: sqlite3.Connection, run: str, max_events: int, max_bytes: int) -> tuple[int, int]:
-    """Delete the oldest events beyond the caps; the new floor and how many bytes went."""
-    number, floor, tail = write.execute(
-        "SELECT number, floor, (SELECT max(offset) FROM events WHERE run = number) FROM runs WHERE id = ?", (run,)
-    ).fetchone() or (0, 0, None)
-    if tail is None:
-        return floor, 0
-    over = write.execute(
+def keep(write: sqlite3.Connection, run: str, snapshot: Snapshot, max_events: int, max_bytes: int) -> tuple[int, int]:
+    """Store a snapshot and delete the oldest events beyond the caps; the new floor and how many bytes went."""
+    row = write.execute(
+        "SELECT number, floor, (SELECT max(offset) FROM events WHERE run = number),"
+        " (SELECT sum(length(json)) FROM events WHERE run = number) FROM runs WHERE id = ?",
+        (run,),
+    ).fetchone()
+    if row is None:
+        return 0, 0
+    number, floor, tail, held = row
+    cut = min(max(floor, (tail or 0) - max_events, _over(write, number, max_bytes) if (held or 0) > max_bytes else 0),
+              snapshot.offset, (tail or 1) - 1)  # fmt: skip
+    write.execute("BEGIN IMMEDIATE")
+    write.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", (number, *snapshot))
+    gone = _delete_upto(write, number, cut) if cut > floor else 0
+    write.execute("COMMIT")
+    return max(cut, floor), gone
+
+
+def _over(write: sqlite3.Connection, number: int, max_bytes: int) -> int:
+    """The last offset whose event, with all later ones, is more than may be held."""
+    over: int | None = write.execute(
         "SELECT max(offset) FROM (SELECT offset, sum(length(json)) OVER (ORDER BY offset DESC) AS held"
         " FROM events WHERE run = ?) WHERE held > ?",
         (number, max_bytes),
     ).fetchone()[0]
-    cut = min(max(floor, tail - max_events, over or 0), tail - 1)
-    if cut <= floor:
-        return floor, 0
-    write.execute("BEGIN IMMEDIATE")
-    gone: int = write.execute(
+    return over or 0
+
+
+def _delete_upto(write: sqlite3.Connection, number: int, cut: int) -> int:
+    gone: int | None = write.execute(
         "SELECT sum(length(json)) FROM events WHERE run = ? AND offset <= ?", (number, cut)
     ).fetchone()[0]
     write.execute("DELETE FROM events WHERE run = ? AND offset <= ?", (number, cut))
-    write.execute("UPDATE runs SET floor = ?, bytes = max(0, bytes - ?) WHERE number = ?", (cut, gone, number))
+    write.execute("UPDATE runs SET floor = ?, bytes = max(0, bytes - ?) WHERE number = ?", (cut, gone or 0, number))
+    return gone or 0
+
+
+def erase_some(write: sqlite3.Connection, number: int) -> bool:
+    """Delete a finished run's oldest events, and with the last ones the run itself; whether anything is left."""
+    cut: int | None = write.execute(
+        "SELECT max(offset) FROM (SELECT offset FROM events WHERE run = ? ORDER BY offset LIMIT ?)",
+        (number, ERASED_AT_ONCE),
+    ).fetchone()[0]
+    tail: int | None = write.execute("SELECT max(offset) FROM events WHERE run = ?", (number,)).fetchone()[0]
+    write.execute("BEGIN IMMEDIATE")
+    if cut is None or cut == tail:
+        write.execute("DELETE FROM runs WHERE number = ?", (number,))
+    else:
+        _delete_upto(write, number, cut)
     write.execute("COMMIT")
-    return cut, gone
+    return cut is not None and cut != tail

@@ -25,20 +25,19 @@ class Pump(Protocol):
 class Connection:
     """`subject` is whose it is ("" before authentication), `expires_at` (Unix seconds) when its credential ends.
 
-    `on_end` is called for a subscription that reached the end of its run.
+    `sole`: it was made for its subscriptions alone (SSE) and ends with the last of them.
     """
 
     __slots__ = (
         "_left",
+        "_pinged_at",
         "_pump",
         "_unsent",
         "close",
         "expires_at",
         "framing",
         "id",
-        "on_end",
         "pumping",
-        "retries_after_ms",
         "sole",
         "stalled_at",
         "subject",
@@ -70,8 +69,8 @@ class Connection:
         self.warned = False
         self.pumping = False
         self.close: Close | None = None
-        self.retries_after_ms: int | None = None
         self.stalled_at: float | None = None
+        self._pinged_at: float | None = None
         self._unsent = 0
         self._pump = pump
         self._left = left
@@ -111,3 +110,19 @@ class Connection:
             self.stalled_at = now
         self._unsent = unsent
         return now - self.stalled_at if unsent else 0.0
+
+    def ping(self, now: float) -> None:
+        """Ask whether anybody is there, if this transport can tell and was not asked already."""
+        if self.framing.ping and self._pinged_at is None and self.transport.heard_at() is not None:
+            self.transport.write(self.framing.ping)
+            self._pinged_at = now
+
+    def silent_for(self, now: float) -> float:
+        """Seconds since a ping that nothing has been heard after."""
+        if self._pinged_at is None:
+            return 0.0
+        heard_at = self.transport.heard_at()
+        if heard_at is None or heard_at >= self._pinged_at:
+            self._pinged_at = None
+            return 0.0
+        return now - self._pinged_at

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from gateway.broker import Broker
+from gateway.broker import Broker, Run
 from gateway.errors import NotFound, TooMany, Unavailable
 from gateway.hub.connection import Connection
 from gateway.hub.pacing import Pace
@@ -38,10 +38,20 @@ class Limits(NamedTuple):
 
 
 class Hub:
-    """`heartbeat_s` is the silence after which a heartbeat goes out; `now` gives Unix seconds."""
+    """`heartbeat_s` is the silence after which a heartbeat goes out; `now` gives Unix seconds.
+
+    `watching` is told whenever a run gets a viewer more (1) or less (-1).
+    """
 
     def __init__(
-        self, broker: Broker, *, limits: Limits, pace: Pace, heartbeat_s: float, now: Callable[[], float]
+        self,
+        broker: Broker,
+        *,
+        limits: Limits,
+        pace: Pace,
+        heartbeat_s: float,
+        now: Callable[[], float],
+        watching: Callable[[str, int], None] = lambda _run, _change: None,
     ) -> None:
         self.pace = pace
         self.limits = limits
@@ -49,6 +59,7 @@ class Hub:
         self._broker = broker
         self._heartbeat_s = heartbeat_s
         self._now = now
+        self._watching = watching
         self._connections: dict[Connection, None] = {}
         self._subjects: Counter[str] = Counter()
         self._topics: dict[str, Topic] = {}
@@ -91,6 +102,8 @@ class Hub:
         """Whether one more connection of this subject may open; raises as `open` does."""
         if self.draining:
             raise Unavailable("server.draining", retry_after_ms=self.pace.after_ms())
+        if not self._broker.available:
+            raise Unavailable("broker.unavailable", retry_after_ms=self.pace.after_ms())
         if len(self._connections) >= self.limits.max_connections:
             raise Unavailable("server.busy", retry_after_ms=self.pace.after_ms())
         if subject and self._subjects[subject] >= self.limits.max_connections_per_subject:
@@ -123,7 +136,7 @@ class Hub:
             del self._subjects[subject]
 
     @asynccontextmanager
-    async def topic(self, run: str) -> AsyncIterator[Topic]:
+    async def topic(self, run: Run) -> AsyncIterator[Topic]:
         """Watch a run for a while. Raises NotFound."""
         topic = await self._hold(run)
         try:
@@ -131,8 +144,8 @@ class Hub:
         finally:
             self._release(topic)
 
-    async def subscribe(self, connection: Connection, run: str, join: Join) -> Subscription:
-        """Put a run on a connection, in place of an earlier subscription to it.
+    async def subscribe(self, connection: Connection, run: Run, join: Join) -> Subscription:
+        """Put a run on a connection, in place of an earlier subscription to it. `run` is its record of now.
 
         The caller tells the client and then calls `start` on it. Raises NotFound.
         """
@@ -141,28 +154,31 @@ class Hub:
             self._release(topic)
             raise ConnectionResetError
         subscription = Subscription(connection, topic, join)
-        earlier = connection.subscriptions.get(run)
-        connection.subscriptions[run] = subscription
+        earlier = connection.subscriptions.get(run.id)
+        connection.subscriptions[run.id] = subscription
         if earlier is not None:
             earlier.end()
         return subscription
 
-    async def _hold(self, run: str) -> Topic:
-        topic = self._topics.get(run)
+    async def _hold(self, run: Run) -> Topic:
+        topic = self._topics.get(run.id)
         if topic is None:
-            opened = Topic(run, max_buffer_bytes=self.limits.max_buffer_bytes)
-            position = await self._broker.watch(run, opened.publish)
+            opened = Topic(run.id, max_buffer_bytes=self.limits.max_buffer_bytes)
+            position = await self._broker.watch(run.id, opened.publish)
             if position is None:
                 raise NotFound
             opened.stands_at(position)
-            topic = self._topics.setdefault(run, opened)
+            topic = self._topics.setdefault(run.id, opened)
             if topic is not opened:
-                self._broker.unwatch(run, opened.publish)
+                self._broker.unwatch(run.id, opened.publish)
+        topic.floor = max(topic.floor, run.floor)
         topic.holders += 1
+        self._watching(topic.run, 1)
         return topic
 
     def _release(self, topic: Topic) -> None:
         topic.holders -= 1
+        self._watching(topic.run, -1)
         if topic.holders == 0:
             self._broker.unwatch(topic.run, topic.publish)
             if self._topics.get(topic.run) is topic:
@@ -192,27 +208,40 @@ class Hub:
         finally:
             connection.pumping = False
 
+    def abandon(self, *, reason: str) -> None:
+        """The log is lost: nobody can be served any more."""
+        for connection in tuple(self._connections):
+            self.send_away(connection, reason=reason)
+
     def send_away(self, connection: Connection, *, reason: str, close: Close = Close.DRAINING) -> None:
         """End a connection that should come back later."""
         connection.control(control.reconnect(after_ms=self.pace.after_ms(), reason=reason))
         connection.finish(close)
 
-    async def drain(self, *, over_s: float) -> None:
-        """Refuse new connections, tell everyone when to come back, and end them one by one over this time."""
-        self.draining = True
-        loop = asyncio.get_running_loop()
-        end = loop.time() + over_s
+    async def drain(self, *, over_s: float, gone_in_s: float) -> None:
+        """Tell everyone when to come back, and end the connections one by one over this time.
+
+        A delay counts from the connection's own end and lands after this process is gone, which is at the latest in
+        `gone_in_s`.
+        """
+        start = self._loop_time()
         connections = list(self._connections)
         random.shuffle(connections)
-        times = [(index + 1) / (len(connections) + 1) * over_s for index in range(len(connections))]
-        for at, connection in zip(times, connections, strict=True):
-            # Counted from this connection's end, and landing after the last one's.
-            after_ms = self.pace.after_ms((over_s - at) * 1000)
+        share_s = over_s / max(1, len(connections))
+        endings = [(connection, index * share_s) for index, connection in enumerate(connections, start=1)]
+        for count, (connection, at_s) in enumerate(endings, start=1):
+            after_ms = self.pace.after_ms((gone_in_s - at_s) * 1000)
             connection.control(control.reconnect(after_ms=after_ms, reason="server.draining"))
-        start = end - over_s
-        for at, connection in zip(times, connections, strict=True):
-            await asyncio.sleep(start + at - loop.time())
+            if count % SLICE == 0:
+                await asyncio.sleep(0)
+        for connection, at_s in endings:
+            while connection in self._connections and (left_s := start + at_s - self._loop_time()) > 0:  # noqa: ASYNC110 - once, at the end
+                await asyncio.sleep(min(left_s, 0.05))
             connection.finish(Close.DRAINING)
+
+    @staticmethod
+    def _loop_time() -> float:
+        return asyncio.get_running_loop().time()
 
     async def gone(self) -> None:
         """Return when no connection is left."""
@@ -240,9 +269,10 @@ class Hub:
                     frames[framing] = framing.control(beat)
                 connection.transport.write(frames[framing])
                 connection.wrote_at = now
+                connection.ping(now)
             if wall >= connection.expires_at - self.limits.auth_warning_s:
                 self._expire(connection, wall)
-            if connection.stalled_for(now) >= self.limits.stall_timeout_s:
+            if max(connection.stalled_for(now), connection.silent_for(now)) >= self.limits.stall_timeout_s:
                 connection.finish(Close.TOO_SLOW)
                 connection.transport.abort()
             if count % SLICE == 0:

@@ -127,7 +127,7 @@ async def js_file(call: Call) -> Response:
 def _file(folder: Path, name: str) -> Response:
     # One plain name, so nothing outside the folder can be meant.
     path = folder / name
-    if "/" in name or "\\" in name or name.startswith(".") or not path.is_file():
+    if "/" in name or "\\" in name or name.startswith(".") or len(name) > 100 or not path.is_file():
         raise NotFound("not_found")
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     if kind.startswith("text/"):

@@ -4,6 +4,7 @@ from typing import Any
 
 from quart import Quart, Response, request, websocket
 from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import MethodNotAllowed as MethodNotAllowed405
 
 from gateway.errors import Invalid, MethodNotAllowed, NotFound, Problem
 from gateway.routes.endpoint import Endpoint, answer, incident
@@ -17,6 +18,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (*runs.found, *streams.found, *meta.found)
 
 
 def register(app: Quart, services: Services) -> None:
+    app.url_map.merge_slashes = False  # an address has one spelling: no redirects
     for endpoint in ENDPOINTS:
         app.add_url_rule(
             endpoint.path.replace("{", "<").replace("}", ">"),
@@ -32,7 +34,10 @@ def register(app: Quart, services: Services) -> None:
 
     @app.errorhandler(HTTPException)
     async def refused(error: HTTPException) -> Response:
-        return await refuse_call(_problem(error), services, current_request())
+        response = await refuse_call(_problem(error), services, current_request())
+        if isinstance(error, MethodNotAllowed405) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return response
 
     @app.errorhandler(Exception)
     async def failed(error: Exception) -> Response:

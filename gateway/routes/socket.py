@@ -152,7 +152,7 @@ class Socket:
                 run = await runs.views.find(caller(self._bearer), command.run)
                 types = commands.filter_of(command.types) if command.types is not None else None
                 join = Join(command.after, command.replay, types)
-                subscription = await hub.subscribe(self._connection, run.id, join)
+                subscription = await hub.subscribe(self._connection, run, join)
                 return {"resume": subscription.resume}, subscription
             case commands.Unsubscribe():
                 known = self._connection.subscriptions.get(command.run)
@@ -162,7 +162,7 @@ class Socket:
                 self._bearer.require(Scope.START, Scope.READ)
                 request = commands.Start(pipeline=command.pipeline, input=command.input, options=command.options)
                 run, _ = await runs.start(caller(self._bearer), request, key=command.key)
-                return {"run": run.id}, await hub.subscribe(self._connection, run.id, Join())
+                return {"run": run.id}, await hub.subscribe(self._connection, run, Join())
             case commands.CancelRun():
                 self._bearer.require(Scope.CANCEL)
                 run = await runs.views.find(caller(self._bearer), command.run)

@@ -1,7 +1,8 @@
 """A run's stream over HTTP: server-sent events and long-polls (PROTOCOL sections 4 and 5)."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
@@ -20,25 +21,25 @@ from gateway.transports import AsgiTransport, DirectTransport, Transport
 from gateway.transports.direct import STATE_KEY, Wire
 from gateway.wire import control, json
 from gateway.wire.commands import Replay, Start, filter_of
-from gateway.wire.cursor import Cursor, Resume, parse
-from gateway.wire.framing import SSE, SSE_CHUNKED, Framing
+from gateway.wire.cursor import Cursor, Resume, parse, split_composite
+from gateway.wire.framing import SSE, SSE_CHUNKED, Chunked, CompositeSse, Framing
 
 streams = Endpoints()
 
 MAX_POLLED = 1000
+MAX_RUNS = 32
+NO_CURSOR = "0"
 DIALECTS = {"native": SSE}
 HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 
 
-class StreamQuery(Query):
+class JoinQuery(Query):
     after: str | None = None
     replay: Replay = "folded"
     types: str | None = None
     dialect: str | None = None
     ticket: str | None = None
-    wait: float = Field(0, ge=0, le=30)
-    limit: int = Field(MAX_POLLED, ge=1, le=MAX_POLLED)
 
     def join(self, last_event_id: str | None) -> Join:
         """Raises Invalid."""
@@ -48,6 +49,15 @@ class StreamQuery(Query):
             )
         types = filter_of([type for type in self.types.split(",") if type]) if self.types is not None else None
         return Join(after=last_event_id or self.after, replay=self.replay, types=types)
+
+
+class SeveralQuery(JoinQuery):
+    run: str = Field(description="once for each run")
+
+
+class StreamQuery(JoinQuery):
+    wait: float = Field(0, ge=0, le=30)
+    limit: int = Field(MAX_POLLED, ge=1, le=MAX_POLLED)
 
 
 @streams.add(
@@ -60,12 +70,27 @@ async def events(call: Call) -> Response:
     join = query.join(call.request.headers.get("Last-Event-ID"))
     if not (wants_stream(call.request) or query.dialect is not None):
         return await _poll(call, join, wait_s=query.wait, limit=query.limit)
-    if _at_end(call.run, join):
-        return Response(b"", 204)
-    if call.request.method == "HEAD":
-        return Response(b"", 200, HEADERS, content_type=CONTENT_TYPE)
-    call.services.hub.admit(call.bearer.subject)
-    return _stream(call.services, call.request, call.bearer, call.run, join)
+    return _stream_or_end(call, [(call.run, join)])
+
+
+@streams.add(
+    "GET", "/events", "Several runs' events over one SSE response.", scopes=(Scope.READ,), joins=True,
+    query=SeveralQuery, media="text/event-stream",
+    problems=("run.not_found", "limit.connections", "server.busy", "server.draining", "broker.unavailable"),
+)  # fmt: skip
+async def several(call: Call) -> Response:
+    asked = call.request.args.getlist("run")
+    runs = [await call.services.runs.views.find(call.caller, run[:64]) for run in asked[:MAX_RUNS]]
+    if not 0 < len(asked) <= MAX_RUNS or len(set(asked)) < len(asked):
+        raise Invalid(detail=f"1 to {MAX_RUNS} different runs", errors=[{"path": ["run"], "message": "1 to 32"}])
+    query = call.query(SeveralQuery)
+    join = query.join(call.request.headers.get("Last-Event-ID"))
+    cursors: Sequence[str | None] = [None] * len(runs)
+    if join.after is not None:
+        # A text that does not hold a cursor for each run is a bad cursor for each run.
+        cursors = split_composite(join.after, len(runs)) or [join.after] * len(runs)
+    joins = [(run, replace(join, after=after)) for run, after in zip(runs, cursors, strict=True)]
+    return _stream_or_end(call, joins, composite=True)
 
 
 @streams.add(
@@ -78,10 +103,20 @@ async def start_and_stream(call: Call) -> Response:
     body = await call.body(Start)
     call.services.hub.admit(call.bearer.subject)
     run, _ = await call.services.runs.start(call.caller, body, key=idempotency_key(call))
-    response = _stream(call.services, call.request, call.bearer, run, join)
+    response = _stream(call.services, call.request, call.bearer, [(run, join)])
     response.headers["Location"] = f"/runs/{run.id}"
     response.headers["X-Run-Id"] = run.id
     return response
+
+
+def _stream_or_end(call: Call, joins: Sequence[tuple[Run, Join]], *, composite: bool = False) -> Response:
+    """The stream; 204 for a client that has everything; the head alone for HEAD."""
+    if all(_at_end(run, join) for run, join in joins):
+        return Response(b"", 204)
+    if call.request.method == "HEAD":
+        return Response(b"", 200, HEADERS, content_type=CONTENT_TYPE)
+    call.services.hub.admit(call.bearer.subject)
+    return _stream(call.services, call.request, call.bearer, joins, composite=composite)
 
 
 def wants_stream(request: BoundedRequest) -> bool:
@@ -106,26 +141,48 @@ def transport_for(
     return AsgiTransport(low_water=services.hub.limits.max_buffer_bytes // 2, cut=cut), fallback
 
 
-def _stream(services: Services, request: BoundedRequest, principal: Principal, run: Run, join: Join) -> Response:
-    body = _frames(services, request, principal, run, join)
+def _stream(
+    services: Services,
+    request: BoundedRequest,
+    principal: Principal,
+    joins: Sequence[tuple[Run, Join]],
+    *,
+    composite: bool = False,
+) -> Response:
+    plain: Framing = CompositeSse({run.id: _start(join) for run, join in joins}) if composite else SSE
+    body = _frames(services, request, principal, joins, plain)
     response = Response(body, 200, HEADERS, content_type=CONTENT_TYPE)
     response.timeout = None  # Quart would cut the stream after a minute, in silence
     return response
 
 
+def _start(join: Join) -> str:
+    """A run's part of a composite cursor before its first event."""
+    return join.after if join.after and parse(join.after) else NO_CURSOR
+
+
 async def _frames(
-    services: Services, request: BoundedRequest, principal: Principal, run: Run, join: Join
+    services: Services,
+    request: BoundedRequest,
+    principal: Principal,
+    joins: Sequence[tuple[Run, Join]],
+    plain: Framing,
 ) -> AsyncGenerator[bytes]:
     """What goes through the ASGI server: the head's frames, and all others where there is no direct way."""
     hub = services.hub
-    transport, framing = transport_for(request, services, direct=SSE_CHUNKED, fallback=SSE)
+    chunked = SSE_CHUNKED if plain is SSE else Chunked(plain)
+    transport, framing = transport_for(request, services, direct=chunked, fallback=plain)
     connection: Connection | None = None
     try:
         connection = hub.open(transport, framing, subject=principal.subject, expires_at=principal.expires_at, sole=True)
-        subscription = await hub.subscribe(connection, run.id, join)
-        yield SSE.control(_hello(services, connection.id, subscription.resume))
+        subscriptions = [await hub.subscribe(connection, run, join) for run, join in joins]
+        resume: Resume | dict[str, Resume] = subscriptions[0].resume
+        if isinstance(plain, CompositeSse):
+            resume = {each.topic.run: each.resume for each in subscriptions}
+        yield SSE.control(_hello(services, connection.id, resume))
         # Asked for more: the first frame is on its way, so whatever is written now comes after it.
-        subscription.start()
+        for subscription in subscriptions:
+            subscription.start()
         async for chunk in transport.outlet():
             yield chunk
     except Problem as problem:
@@ -135,7 +192,7 @@ async def _frames(
             hub.forget(connection)
 
 
-def _hello(services: Services, connection: str, resume: Resume | None) -> control.Control:
+def _hello(services: Services, connection: str, resume: Resume | dict[str, Resume]) -> control.Control:
     return control.hello(
         connection=connection,
         heartbeat_ms=services.hub.heartbeat_ms,
@@ -163,7 +220,7 @@ async def _poll(call: Call, join: Join, *, wait_s: float, limit: int) -> Respons
     hub.admit(call.bearer.subject)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_s
-    async with hub.topic(call.run.id) as topic:
+    async with hub.topic(call.run) as topic:
         resume, cursor = join.resolve(topic)
         frames: list[bytes] = []
         if resume is Resume.GAP:

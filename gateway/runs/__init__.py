@@ -5,8 +5,10 @@ Rule 2: only this room writes lifecycle events, and every run that began ends wi
 """
 
 from gateway.runs.external import parse_producer, parse_published
-from gateway.runs.roster import EXTERNAL, Limits
+from gateway.runs.limits import Limits
+from gateway.runs.retention import Policy
+from gateway.runs.roster import EXTERNAL
 from gateway.runs.service import Cancelled, Runs
 from gateway.runs.views import Caller
 
-__all__ = ["EXTERNAL", "Caller", "Cancelled", "Limits", "Runs", "parse_producer", "parse_published"]
+__all__ = ["EXTERNAL", "Caller", "Cancelled", "Limits", "Policy", "Runs", "parse_producer", "parse_published"]

@@ -9,6 +9,8 @@ from typing import Any
 
 from gateway.broker import Broker, NewRun, Producer, Run, Snapshot
 from gateway.errors import Conflict, Problem
+from gateway.runs.limits import Limits
+from gateway.runs.viewers import Viewers
 from gateway.wire import events, json
 from gateway.wire.cursor import Cursor
 from gateway.wire.events import Draft, Event
@@ -16,17 +18,23 @@ from gateway.wire.state import State
 
 
 class Stop:
-    """Why a run is being stopped: cancelled by someone, or failed by the gateway itself."""
+    """Why a run is being stopped: cancelled by someone, or failed by the gateway itself (`code`, `message`).
 
-    def __init__(self, *, by: str = "", reason: str = "", code: str = "", message: str = "") -> None:
+    `grace_s`: what its pipeline gets to stop by itself (default: the setting).
+    """
+
+    def __init__(
+        self, *, by: str = "", reason: str = "", code: str = "", message: str = "", grace_s: float | None = None
+    ) -> None:
         self.by = by
         self.reason = reason
         self.code = code
         self.message = message
+        self.grace_s = grace_s
 
 
 class ActiveRun:
-    def __init__(self, broker: Broker, run: Run, *, max_event_bytes: int, now: Callable[[], float]) -> None:
+    def __init__(self, broker: Broker, run: Run, *, limits: Limits, now: Callable[[], float]) -> None:
         loop = asyncio.get_running_loop()
         self.record: NewRun = run
         self.id = run.id
@@ -38,7 +46,8 @@ class ActiveRun:
         self.published_at = loop.time()
         self._broker = broker
         self._now = now
-        self._max_event_bytes = max_event_bytes
+        self._limits = limits
+        self.viewers = Viewers()
         self._progress: float = 0
         self._early: list[Event] | None = []
         self._began_ms = run.created_at
@@ -68,7 +77,7 @@ class ActiveRun:
             said = fields.get("progress")
             if isinstance(said, int | float) and not isinstance(said, bool) and said < self._progress:
                 fields = {**fields, "progress": self._progress}
-        made = events.work(type, fields, max_bytes=self._max_event_bytes)
+        made = events.work(type, fields, max_bytes=self._limits.max_event_bytes)
         if type in ("progress", "draft"):
             self._progress = max(self._progress, fields.get("progress") or 0)
         return made
@@ -110,8 +119,13 @@ class ActiveRun:
                 raise
             return None
         await self.ended
-        await self._broker.keep(self.id, Snapshot(self.tail, json.dumps(self.state.summary()), self.state.dump()))
+        await self.forget(max_events=self._limits.max_events_per_run, max_bytes=self._limits.max_bytes_per_run)
         return cursor
+
+    async def forget(self, *, max_events: int, max_bytes: int) -> None:
+        """Store the folded state, and let go of the oldest events beyond these caps."""
+        snapshot = Snapshot(self.tail, json.dumps(self.state.summary()), self.state.dump())
+        await self._broker.keep(self.id, snapshot, max_events=max_events, max_bytes=max_bytes)
 
 
 class RunSink:

@@ -67,13 +67,13 @@ class Execution:
             task.cancel()
             raise
         if run.stop.done():
-            stopped = await self._stopped(task)
             stop = run.stop.result()
+            stopped = await self._stopped(task, self._grace_s if stop.grace_s is None else stop.grace_s)
             if stop.code:
                 return run.failed(stop.code, stop.message, retryable=True)
             return run.cancelled(stop, forced=not stopped)
         if not task.done():
-            await self._stopped(task)
+            await self._stopped(task, self._grace_s)
             return run.failed("run.timeout", "The run took longer than it was allowed.", retryable=True)
         return self._judge(task)
 
@@ -84,10 +84,10 @@ class Execution:
         except Exception as error:  # noqa: BLE001 - an author's code may raise anything
             return Failed(error)
 
-    async def _stopped(self, task: asyncio.Task[Any]) -> bool:
+    async def _stopped(self, task: asyncio.Task[Any], grace_s: float) -> bool:
         """Cancel the pipeline; whether it ended within the grace."""
         task.cancel()
-        await asyncio.wait({task}, timeout=self._grace_s)
+        await asyncio.wait({task}, timeout=grace_s)
         if not task.done():
             log.warning("the pipeline does not stop", run=self._run.id, pipeline=self._pipeline.name)
             task.cancel()

@@ -3,25 +3,17 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from gateway.broker import Broker, Run
 from gateway.errors import TooMany
 from gateway.runs.active import ActiveRun
+from gateway.runs.limits import Limits
 from gateway.wire.state import State
 
 EXTERNAL = "external"
 FOLD_EVENTS = 1000
 FOLD_BYTES = 1 << 20
 BUSY_RETRY_MS = 5000
-
-
-class Limits(NamedTuple):
-    max_runs: int
-    max_runs_per_subject: int
-    max_event_bytes: int
-    cancel_grace_s: float
-    external_idle_s: float
 
 
 class Roster:
@@ -59,12 +51,18 @@ class Roster:
 
     async def adopt(self, record: Run) -> ActiveRun:
         """Take charge of an unfinished run: fold what its stream holds, and follow it."""
-        active = ActiveRun(self._broker, record, max_event_bytes=self.limits.max_event_bytes, now=self._now)
+        active = ActiveRun(self._broker, record, limits=self.limits, now=self._now)
         position = await self._broker.watch(record.id, active.observe)
         tail = position.tail if position else 0
         active.take_over(await fold_log(self._broker, record.id, upto=tail), tail)
         self._active[record.id] = active
         return active
+
+    def watching(self, run: str, change: int) -> None:
+        """A run has a viewer more or less."""
+        active = self._active.get(run)
+        if active is not None:
+            active.viewers.change(change)
 
     def release(self, active: ActiveRun) -> None:
         """The run has ended."""

@@ -18,7 +18,10 @@ from gateway.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from gateway.runs.active import ActiveRun, Stop
 from gateway.runs.execution import Execution
 from gateway.runs.external import ExternalRuns
-from gateway.runs.roster import EXTERNAL, Limits, Roster
+from gateway.runs.limits import Limits
+from gateway.runs.retention import Policy, Retention
+from gateway.runs.roster import EXTERNAL, Roster
+from gateway.runs.viewers import Viewers
 from gateway.runs.views import Caller, Views
 from gateway.tasks import Tasks
 from gateway.wire import events, json
@@ -44,7 +47,13 @@ class Runs:
     """`pipelines` are what can be started, besides `external`; `now` gives Unix seconds."""
 
     def __init__(
-        self, broker: Broker, pipelines: Registry, *, limits: Limits, now: Callable[[], float] = time.time
+        self,
+        broker: Broker,
+        pipelines: Registry,
+        *,
+        limits: Limits,
+        retention: Policy,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._broker = broker
         self._pipelines = pipelines
@@ -52,6 +61,7 @@ class Runs:
         self._tasks = Tasks("runs")
         self._stragglers = Tasks("pipelines")
         self._draining = False
+        self._retention = Retention(broker, self._roster, retention, now=now)
         self.views = Views(broker, self._roster)
         self.external = ExternalRuns(broker, self._roster)
 
@@ -145,6 +155,11 @@ class Runs:
 
     async def _work(self, active: ActiveRun, pipeline: Pipeline | None, input: Any) -> None:
         """Everything that happens to one run until it has ended."""
+        options = json.loads(active.record.options)
+        if options.get("on_disconnect") == "cancel":
+            self._tasks.spawn(
+                self._cancel_unwatched(active, options["disconnect_grace_s"]), name=f"viewers:{active.id}"
+            )
         if pipeline is None:
             if active.state.status is Status.QUEUED:
                 await active.append(events.lifecycle("run.started"))
@@ -154,7 +169,7 @@ class Runs:
             active,
             pipeline,
             input,
-            json.loads(active.record.options),
+            options,
             grace_s=self._roster.limits.cancel_grace_s,
             stragglers=self._stragglers,
         )
@@ -162,6 +177,21 @@ class Runs:
             await execution.run()
         finally:
             self._roster.release(active)
+
+    async def _cancel_unwatched(self, active: ActiveRun, grace_s: float) -> None:
+        """Cancel a run that nobody has watched for its grace. A drain is no reason."""
+        missing = asyncio.ensure_future(active.viewers.missing_for(grace_s))
+        try:
+            await asyncio.wait({missing, active.ended}, return_when="FIRST_COMPLETED")
+        finally:
+            missing.cancel()
+        if not (active.ended.done() or active.cancel_asked or self._draining):
+            active.cancel_asked = True
+            await self._cancel(active, Stop(by="gateway", reason="no viewers"))
+
+    def watching(self, run: str, change: int) -> None:
+        """A run has a viewer more (1) or less (-1)."""
+        self._roster.watching(run, change)
 
     async def _carry_through(self, work: Awaitable[T]) -> T:
         async def awaited() -> T:
@@ -176,6 +206,7 @@ class Runs:
 
     async def recover(self) -> None:
         """After a restart: external runs go on, whatever else was under way ends as orphaned."""
+        self._tasks.spawn(self._retention.run(), name="retention")
         for record in await self._broker.unfinished():
             self._roster.readmit(record.owner)
             active = await self._roster.adopt(record)
@@ -191,21 +222,34 @@ class Runs:
         if active.state.status is Status.CANCELLING:
             active.cancel_asked = True
             active.stop.set_result(Stop(by=active.record.owner, reason="requested"))
+        # Its viewers need a moment to come back.
+        active.viewers = Viewers(head_start_s=json.loads(active.record.options)["disconnect_grace_s"])
         await self._work(active, None, None)
 
-    async def drain(self, *, within_s: float) -> None:
-        """Take no new runs, give those under way this long to end, then end them (`server.draining`)."""
+    def refuse(self) -> None:
+        """Take no new runs from now on."""
         self._draining = True
+
+    async def drain(self, *, within_s: float, grace_s: float) -> None:
+        """Give the runs under way this long to end, then end them (`server.draining`). External runs go on elsewhere.
+
+        `grace_s`: what a pipeline gets to stop by itself.
+        """
         running = self.under_way
         if running and within_s > 0:
             await asyncio.wait({active.ended for active in running}, timeout=within_s)
         for active in running:
             if not active.stop.done():
                 message = "The gateway shut down while the run was under way."
-                active.stop.set_result(Stop(code="server.draining", message=message))
+                active.stop.set_result(Stop(code="server.draining", message=message, grace_s=grace_s))
         left = {active.ended for active in running if not active.ended.done()}
         if left:
-            await asyncio.wait(left, timeout=self._roster.limits.cancel_grace_s + 1)
+            await asyncio.wait(left, timeout=grace_s + 1)
+
+    async def abandon(self) -> None:
+        """The log is lost: nothing that runs do can be kept, so they stop. The next start ends them."""
+        self._draining = True
+        await self._tasks.close()
 
     async def close(self) -> list[str]:
         """Let go of everything; returns the pipelines that would not stop."""

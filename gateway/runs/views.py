@@ -70,8 +70,12 @@ class Views:
         """
         active = self._roster.get(run.id)
         if active is not None:
-            # The run goes on when this caller stops waiting.
-            await asyncio.shield(active.ended)
+            self._roster.watching(run.id, 1)
+            try:
+                # The run goes on when this caller stops waiting.
+                await asyncio.shield(active.ended)
+            finally:
+                self._roster.watching(run.id, -1)
         described = await self.describe(await self._broker.get(run.id) or run)
         members = {"id": run.id, "error": described["error"]}
         if described["status"] == Status.FAILED:

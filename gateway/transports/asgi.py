@@ -38,6 +38,9 @@ class AsgiTransport:
         if self._gone:
             raise ConnectionResetError
 
+    def heard_at(self) -> float | None:
+        return None
+
     def finish(self) -> None:
         self._finished = True
         self._changed.set()

@@ -16,6 +16,9 @@ class Transport(Protocol):
     async def drained(self) -> None:
         """Return when little enough is unsent to go on writing. Raises ConnectionError when the client is gone."""
 
+    def heard_at(self) -> float | None:
+        """When the client was heard of last, in loop time; None when this transport cannot tell."""
+
     def finish(self) -> None:
         """Nothing more will be written: once all is sent, `outlet` ends. Idempotent."""
 

@@ -6,21 +6,27 @@ bytes go straight to its asyncio transport, at little more than the cost of the 
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 STATE_KEY = "runcast.wire"
 
 
-class Wire(NamedTuple):
-    """The asyncio side of one accepted connection, as the server hands it to the app under `STATE_KEY`."""
+@dataclass(slots=True, eq=False)
+class Wire:
+    """The asyncio side of one accepted connection, as the server hands it to the app under `STATE_KEY`.
+
+    `heard_at`: when bytes last came in, in loop time.
+    """
 
     writer: asyncio.StreamWriter
+    heard_at: float
 
 
 class DirectTransport:
     """Implements Transport. Its high- and low-water marks are those of the writer."""
 
     def __init__(self, wire: Wire) -> None:
+        self._wire = wire
         self._writer = wire.writer
         self._socket = wire.writer.transport
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -34,6 +40,9 @@ class DirectTransport:
 
     async def drained(self) -> None:
         await self._writer.drain()
+
+    def heard_at(self) -> float | None:
+        return self._wire.heard_at
 
     def finish(self) -> None:
         if not self._finished.done():

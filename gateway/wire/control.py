@@ -1,5 +1,6 @@
 """Control frames: what the gateway says about one connection (PROTOCOL section 2). They have no cursor."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from gateway.wire import json
@@ -15,7 +16,9 @@ class Control(NamedTuple):
     retry_ms: int | None = None
 
 
-def hello(*, connection: str, heartbeat_ms: int, retry_ms: int, resume: str | dict[str, str] | None = None) -> Control:
+def hello(
+    *, connection: str, heartbeat_ms: int, retry_ms: int, resume: str | Mapping[str, str] | None = None
+) -> Control:
     """First on every SSE response and WebSocket. `resume` (SSE only): a verdict, or one for each of several runs."""
     fields: dict[str, Any] = {
         "connection": connection,

@@ -5,6 +5,7 @@ client has seen: offsets of another epoch mean nothing.
 """
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -53,5 +54,5 @@ def split_composite(text: str, count: int) -> list[str] | None:
     return parts if len(parts) == count else None
 
 
-def join_composite(cursors: list[str]) -> str:
+def join_composite(cursors: Iterable[str]) -> str:
     return _SEPARATOR.join(cursors)

@@ -8,12 +8,21 @@ from typing import Any
 
 import orjson
 
+MAX_DEPTH = 254  # the encoder's own limit; its decoder would take 1024
+
 dumps = orjson.dumps
 
 
 def loads(data: bytes | str) -> Any:
-    """Raises ValueError for anything that is not one JSON text in UTF-8."""
-    return orjson.loads(data)
+    """Raises ValueError for anything that is not one JSON text in UTF-8, and for what is too deep to be written."""
+    value = orjson.loads(data)
+    openings = ("[", "{") if isinstance(data, str) else (b"[", b"{")
+    if sum(map(data.count, openings)) > MAX_DEPTH:  # type: ignore[arg-type]  # the openings are of the data's type
+        try:
+            orjson.dumps(value)
+        except TypeError:
+            raise ValueError("nested too deeply") from None
+    return value
 
 
 def canonical(value: Any) -> bytes:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 _TEXT = 0x81
+PING = b"\x89\x00"
 
 
 def text(payload: bytes) -> bytes:

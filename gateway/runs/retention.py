@@ -1,0 +1,84 @@
+"""How much history is kept (PROTOCOL section 3, gaps; settings `RUNCAST_RETENTION_S`, `RUNCAST_MAX_*`).
+
+Rule 1: finished runs go first, the oldest first and whole; of an unfinished run the oldest events beyond the caps.
+Rule 2: what is told of a run stays complete: its folded state is stored in the same step that forgets events.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+
+import structlog
+
+from gateway.broker import Broker
+from gateway.errors import NotFound, Problem, Unavailable
+from gateway.runs.roster import Roster
+
+log = structlog.get_logger(__name__)
+
+PERIOD_S = 1.0
+LOT = 50
+
+
+class Policy(NamedTuple):
+    """`max_age_s` counts from a run's end."""
+
+    max_age_s: float
+    max_bytes: int
+
+
+class Retention:
+    def __init__(self, broker: Broker, roster: Roster, policy: Policy, *, now: Callable[[], float]) -> None:
+        self._broker = broker
+        self._roster = roster
+        self._policy = policy
+        self._now = now
+
+    async def run(self) -> None:
+        """Sweep for ever, or until the log is lost."""
+        while True:
+            await asyncio.sleep(PERIOD_S)
+            try:
+                await self.sweep()
+            except Unavailable:
+                return
+
+    async def sweep(self) -> None:
+        limits = self._roster.limits
+        for active in self._roster:
+            events, size = self._broker.weigh(active.id)
+            if events > limits.max_events_per_run or size > limits.max_bytes_per_run:
+                await active.forget(max_events=limits.max_events_per_run, max_bytes=limits.max_bytes_per_run)
+        await self._forget_old()
+        await self._forget_excess()
+
+    async def _forget_old(self) -> None:
+        limit_ms = (self._now() - self._policy.max_age_s) * 1000
+        while True:
+            old = [run for run in await self._broker.oldest_finished(LOT) if (run.finished_at or 0) <= limit_ms]
+            for run in old:
+                await self._erase(run.id)
+            if len(old) < LOT:
+                return
+
+    async def _forget_excess(self) -> None:
+        while await self._broker.total_bytes() > self._policy.max_bytes:
+            oldest = await self._broker.oldest_finished(1)
+            if oldest:
+                await self._erase(oldest[0].id)
+                continue
+            unfinished = list(self._roster)
+            share = self._policy.max_bytes // max(1, len(unfinished))
+            for active in unfinished:
+                if self._broker.weigh(active.id)[1] > share:
+                    await active.forget(max_events=self._roster.limits.max_events_per_run, max_bytes=share)
+            return
+
+    async def _erase(self, run: str) -> None:
+        try:
+            await self._broker.erase(run)
+        except NotFound:
+            pass  # someone else was faster
+        except Problem as problem:
+            log.warning("a run could not be forgotten", run=run, code=problem.code)
+            raise
