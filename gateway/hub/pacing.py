@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 MAX_RETRY_MS = 30_000
 COMFORTABLE_OPENS_PER_S = 200  # well below what one core can open
+COMFORTABLE_LAG_S = 0.1
 
 
 class Pace:
@@ -36,7 +37,8 @@ class Pace:
     def retry_ms(self) -> int:
         """The base of a client's own back-off now."""
         crowd = max(1.0, self._opens_per_s / COMFORTABLE_OPENS_PER_S)
-        return int(min(self._base_ms * crowd + self._lag_s * 1000, max(MAX_RETRY_MS, self._base_ms)))
+        lag_ms = max(0.0, self._lag_s - COMFORTABLE_LAG_S) * 1000
+        return int(min(self._base_ms * crowd + lag_ms, max(MAX_RETRY_MS, self._base_ms)))
 
     def after_ms(self, at_least_ms: float = 0) -> int:
         """One client's own delay: somewhere in the base's span after what it must wait at least."""
