@@ -7,6 +7,7 @@ close, and what is left is cut.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -21,11 +22,13 @@ from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
-from hypercorn.events import Closed, RawData
+from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
 from hypercorn.typing import ASGIFramework, ConnectionState
 from hypercorn.utils import parse_socket_addr
+from wsproto.events import Message
 
 from gateway.app import Gateway
 from gateway.settings import Settings
@@ -38,6 +41,8 @@ KEEP_ALIVE_S = 75
 SEND_BUFFER_BYTES = 256 * 1024
 CLOSING_S = 1.0
 MAX_READ = 65_536
+MAX_UNAWAITED = 256
+MAX_UNSENT = 4 << 20
 
 
 class Http1(H11Protocol):
@@ -58,6 +63,20 @@ class Http1(H11Protocol):
             method=request.method, headers=kept, target=request.target, http_version=request.http_version
         )
         await super()._create_stream(plain)
+        if isinstance(self.stream, WSStream):
+            self.stream.buffer = Truncated(self.config.websocket_max_message_size)
+
+
+class Truncated(WebsocketBuffer):
+    """Keeps a little more than a message may have and drops the rest; the app sees that it is too much.
+
+    Hypercorn's own way closes at once, without telling the app and without reading on to the client's answer.
+    """
+
+    def extend(self, event: Message[Any]) -> None:
+        if self.length <= self.max_length:
+            with contextlib.suppress(FrameTooLargeError):
+                super().extend(event)
 
 
 class Http1Wrapper(ProtocolWrapper):
@@ -92,6 +111,15 @@ class Connection(TCPServer):
             pass  # the client went away
         finally:
             await self._close()
+
+    async def protocol_send(self, event: Event) -> None:
+        socket = self.writer.transport
+        small = isinstance(event, RawData) and len(event.data) <= MAX_UNAWAITED
+        if small and not socket.is_closing() and socket.get_write_buffer_size() < MAX_UNSENT:
+            # A pong, most often: to wait until the client takes it would end the reading, and with it a cancel.
+            self.writer.write(event.data)
+        else:
+            await super().protocol_send(event)
 
     async def _read_data(self) -> None:
         try:
@@ -138,7 +166,9 @@ class Server:
             task.add_done_callback(self._connections.discard)
             writer.transport.set_write_buffer_limits(high=self._high_water)
             _notice_the_dead(writer, within_s=settings.stall_timeout_s)
-            await Connection(app, loop, self._config, self._context, state, reader, writer)
+            # A connection that is cut at the end is no fault, and asyncio would log it as one.
+            with contextlib.suppress(asyncio.CancelledError):
+                await Connection(app, loop, self._config, self._context, state, reader, writer)
 
         server = await asyncio.start_server(accepted, sock=listening, backlog=BACKLOG)
         host, port = listening.getsockname()[:2]

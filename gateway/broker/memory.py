@@ -66,12 +66,10 @@ class MemoryBroker:
 
     async def append(self, run: str, drafts: Sequence[Draft], *, producer: Producer | None = None) -> Cursor:
         kept = self._find(run)
+        if producer is not None and not kept.run.status.terminal:
+            kept.stream.is_repeat(producer)  # a fenced producer is told so, also when it repeats
         if producer is not None and producer in kept.replies:
             return kept.replies[producer]
-        if producer is not None and not kept.run.status.terminal:
-            kept.stream.is_repeat(producer)
-        if kept.run.status.terminal:
-            raise Conflict("run.finished")
         events = self._place(kept, drafts)
         if producer is not None:
             kept.stream.advance(producer)

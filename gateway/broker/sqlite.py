@@ -30,9 +30,13 @@ KEY_LIFE_MS = 24 * 3600 * 1000
 class _Open(Stream):
     """A stream with its run's record as it stands in the file."""
 
-    record: Run
+    made: Run
     number: int
     started_at: int | None = None
+
+    @property
+    def record(self) -> Run:
+        return replace(self.made, status=self.settled, tail=self.visible, floor=self.floor, started_at=self.started_at)
 
 
 class SqliteBroker:
@@ -166,7 +170,6 @@ class SqliteBroker:
         if stream is not None:
             stream.floor = floor
             stream.bytes -= gone
-            stream.record = replace(stream.record, floor=floor)
         return floor
 
     def weigh(self, run: str) -> tuple[int, int]:
@@ -208,7 +211,7 @@ class SqliteBroker:
 
     def _remember(self, number: int, record: Run, *, tail: int, status: Status | None) -> _Open:
         stream = _Open(record.id, record.epoch, status=status, tail=tail, floor=record.floor)
-        stream.number, stream.record, stream.started_at = number, record, record.started_at
+        stream.number, stream.made, stream.started_at = number, record, record.started_at
         self._streams[record.id] = stream
         return stream
 
@@ -231,4 +234,3 @@ class SqliteBroker:
         if events and events[-1].offset == stream.tail and stream.status is not None and stream.status.terminal:
             del self._streams[stream.run]
         stream.reached(events)
-        stream.record = replace(stream.record, status=stream.settled, tail=stream.visible, started_at=stream.started_at)

@@ -40,6 +40,8 @@ class Stream:
     def seal(self, drafts: Sequence[Draft], *, ts: int) -> list[Event]:
         """Raises Conflict (`run.finished`) when the status does not let one of the drafts follow."""
         status, offset = self.status, self.tail
+        if status is not None and status.terminal:
+            raise Conflict("run.finished")
         events = []
         for draft in drafts:
             if not allows(status, draft.type):

@@ -163,7 +163,7 @@ class Hub:
     async def _hold(self, run: Run) -> Topic:
         topic = self._topics.get(run.id)
         if topic is None:
-            opened = Topic(run.id, max_buffer_bytes=self.limits.max_buffer_bytes)
+            opened = Topic(run.id)
             position = await self._broker.watch(run.id, opened.publish)
             if position is None:
                 raise NotFound

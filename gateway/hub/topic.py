@@ -40,9 +40,9 @@ class Batch:
 
 
 class Topic:
-    """The broker's sink for one run. `max_buffer_bytes`: unsent bytes above which a subscriber falls behind."""
+    """The broker's sink for one run."""
 
-    def __init__(self, run: str, *, max_buffer_bytes: int) -> None:
+    def __init__(self, run: str) -> None:
         self.run = run
         self.epoch = ""
         self.floor = 0
@@ -50,7 +50,6 @@ class Topic:
         self.terminal = False
         self.live: dict[Subscription, None] = {}
         self.holders = 0
-        self._max_buffer_bytes = max_buffer_bytes
         self._batches: deque[Batch] = deque()
         self._under_way: tuple[Batch, Iterator[Subscription]] | None = None
         self._waiters: list[asyncio.Future[None]] = []
@@ -80,7 +79,6 @@ class Topic:
         loop = asyncio.get_running_loop()
         now = loop.time()
         deadline = now + TURN_S
-        limit = self._max_buffer_bytes
         while self._under_way or self._batches:
             if self._under_way is None:
                 batch, targets = self._under_way = self._batches.popleft(), iter(tuple(self.live))
@@ -90,14 +88,12 @@ class Topic:
             for count, subscription in enumerate(targets, start=1):
                 if subscription.state is State.LIVE and subscription.cursor < last:
                     connection = subscription.connection
-                    transport = connection.transport
-                    if transport.unsent() > limit:
-                        subscription.fall_behind()
-                        continue
                     framing, types = connection.framing, subscription.types
                     frames = batch.frames(framing) if types is None else batch.selected(framing, types)
                     if frames:
-                        transport.write(frames)
+                        if not connection.transport.offer(frames):
+                            subscription.fall_behind()
+                            continue
                         connection.wrote_at = now
                     subscription.cursor = last
                     if batch.terminal:

@@ -178,7 +178,8 @@ def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = Non
 
 async def refuse(problem: Problem, request: BoundedRequest) -> Response:
     """A problem+json response (RFC 9457)."""
-    await request.body.received()
+    if isinstance(request, BoundedRequest):  # a WebSocket handshake has no body
+        await request.body.received()
     headers = {"Cache-Control": "no-store"}
     if problem.retry_after_ms is not None:
         headers["Retry-After"] = str(-(-problem.retry_after_ms // 1000))

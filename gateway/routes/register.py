@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from quart import Quart, Response, request, websocket
+from quart import Quart, Response, has_request_context, request, websocket
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as MethodNotAllowed405
 
@@ -55,7 +55,8 @@ def _view(endpoint: Endpoint, services: Services) -> Any:
 
 
 def current_request() -> Any:
-    return _behind(request)
+    """The request, or the WebSocket handshake, that is being answered."""
+    return _behind(request if has_request_context() else websocket)
 
 
 def _behind(proxy: Any) -> Any:

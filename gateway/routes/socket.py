@@ -12,7 +12,7 @@ import structlog
 from quart import Response, Websocket
 
 from gateway.auth import Principal, Scope
-from gateway.errors import Forbidden, FrameInvalid, Problem, Unauthorized
+from gateway.errors import Forbidden, FrameInvalid, Problem, TooLarge, Unauthorized
 from gateway.hub import Connection, Join
 from gateway.hub.subscription import Subscription
 from gateway.routes.endpoint import incident, presented
@@ -100,7 +100,7 @@ class Socket:
 
     async def _first_frame(self) -> None:
         """Raises Problem unless the client proves who it is."""
-        command = commands.decode(await self._websocket.receive())
+        command = commands.decode(await self._receive())
         if command["type"] != "authenticate":
             raise Unauthorized("auth.missing")
         reply, _ = await self._perform(command)
@@ -108,10 +108,18 @@ class Socket:
         if isinstance(reply, Problem):
             raise reply
 
+    async def _receive(self) -> str | bytes | None:
+        """The next frame. Raises TooLarge."""
+        frame: str | bytes | None = await self._websocket.receive()
+        size = len(frame.encode() if isinstance(frame, str) else frame or b"")
+        if size > self._services.max_body_bytes:
+            raise TooLarge
+        return frame
+
     async def _commands(self) -> None:
         invalid = 0
         while self._connection.close is None:
-            frame = await self._websocket.receive()
+            frame = await self._receive()
             command: dict[str, Any] = {}
             started: Subscription | None = None
             try:

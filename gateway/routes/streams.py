@@ -133,12 +133,13 @@ def transport_for(
     request: BoundedRequest | Websocket, services: Services, *, direct: Framing, fallback: Framing
 ) -> tuple[Transport, Framing]:
     """The fastest way to this client: past the HTTP layer where the server lets us, else through it."""
+    limit = services.hub.limits.max_buffer_bytes
     state: dict[str, Any] = request.scope.get("state") or {}
     wire: Wire | None = state.get(STATE_KEY)
     if wire is not None and request.http_version == "1.1":
-        return DirectTransport(wire), direct
+        return DirectTransport(wire, limit=limit), direct
     cut = wire.writer.transport.abort if wire is not None else None
-    return AsgiTransport(low_water=services.hub.limits.max_buffer_bytes // 2, cut=cut), fallback
+    return AsgiTransport(limit=limit, cut=cut), fallback
 
 
 def _stream(

@@ -16,7 +16,7 @@ from gateway.runs.active import ActiveRun, Stop
 from gateway.runs.roster import EXTERNAL, Roster
 from gateway.wire import json
 from gateway.wire.cursor import Cursor
-from gateway.wire.events import Failure, published
+from gateway.wire.events import Failure, published, work
 from gateway.wire.status import Status
 
 log = structlog.get_logger(__name__)
@@ -68,8 +68,11 @@ class ExternalRuns:
 
         Raises Conflict (`run.not_external`, `run.finished`, `producer.*`), Invalid (`event.invalid`), Unavailable.
         """
-        active = self._active(run)
+        active = self._roster.get(run.id) if run.pipeline == EXTERNAL else None
         if active is None:
+            for type, fields in said:  # a bad event is told before a conflict
+                work(type, fields, max_bytes=self._roster.limits.max_event_bytes)
+            self._active(run)
             return await self._repeated(run, producer)
         drafts = [active.draft(type, fields) for type, fields in said]
         active.published_at = asyncio.get_running_loop().time()

@@ -14,7 +14,7 @@ import uuid_utils
 from pydantic import ValidationError
 
 from gateway.broker import Broker, Key, NewRun, Run
-from gateway.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
+from gateway.errors import Conflict, Forbidden, Invalid, NotFound, Problem, Unavailable
 from gateway.runs.active import ActiveRun, Stop
 from gateway.runs.execution import Execution
 from gateway.runs.external import ExternalRuns
@@ -194,10 +194,16 @@ class Runs:
         self._roster.watching(run, change)
 
     async def _carry_through(self, work: Awaitable[T]) -> T:
-        async def awaited() -> T:
-            return await work
+        async def awaited() -> T | Problem:
+            try:
+                return await work
+            except Problem as refusal:
+                return refusal  # the caller's to hear; a task that fails is a fault
 
-        return await asyncio.shield(self._tasks.spawn(awaited(), name="change"))
+        outcome: T | Problem = await asyncio.shield(self._tasks.spawn(awaited(), name="change"))
+        if isinstance(outcome, Problem):
+            raise outcome
+        return outcome
 
     @property
     def under_way(self) -> list[ActiveRun]:

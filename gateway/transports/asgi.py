@@ -8,10 +8,14 @@ from collections.abc import AsyncGenerator, Callable
 
 
 class AsgiTransport:
-    """Implements Transport. `cut` ends the connection at once, if the server offers a way."""
+    """Implements Transport. `limit`: unsent bytes above which nothing more is taken.
 
-    def __init__(self, *, low_water: int, cut: Callable[[], None] | None = None) -> None:
-        self._low_water = low_water
+    `cut` ends the connection at once, if the server offers a way.
+    """
+
+    def __init__(self, *, limit: int, cut: Callable[[], None] | None = None) -> None:
+        self._limit = limit
+        self._low_water = limit // 2
         self._cut = cut
         self._parts: list[bytes] = []
         self._unsent = 0
@@ -29,6 +33,12 @@ class AsgiTransport:
         if self._unsent > self._low_water:
             self._room.clear()
         self._changed.set()
+
+    def offer(self, data: bytes) -> bool:
+        if self._unsent > self._limit:
+            return False
+        self.write(data)
+        return True
 
     def unsent(self) -> int:
         return self._unsent

@@ -5,6 +5,7 @@ bytes go straight to its asyncio transport, at little more than the cost of the 
 """
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
@@ -23,17 +24,41 @@ class Wire:
 
 
 class DirectTransport:
-    """Implements Transport. Its high- and low-water marks are those of the writer."""
+    """Implements Transport. `limit`: unsent bytes above which nothing more is taken."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, *, limit: int) -> None:
         self._wire = wire
         self._writer = wire.writer
         self._socket = wire.writer.transport
+        self._file = wire.writer.get_extra_info("socket").fileno()
+        self._limit = limit
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def write(self, data: bytes) -> None:
-        if not self._finished.done():
+        # uvloop raises when the client has gone in the meantime.
+        if not self._finished.done() and not self._socket.is_closing():
             self._socket.write(data)
+
+    def offer(self, data: bytes) -> bool:
+        socket = self._socket
+        unsent = socket.get_write_buffer_size()
+        if unsent > self._limit:
+            return False
+        # A closing transport may already have given its descriptor away, to another client.
+        if self._finished.done() or socket.is_closing():
+            return True
+        sent = 0
+        if not unsent:
+            # Nothing is queued before this, so it can go to the kernel at once, without the transport's bookkeeping.
+            try:
+                sent = os.write(self._file, data)
+            except BlockingIOError:
+                pass
+            except OSError:
+                return True  # the client is gone; whoever reads the connection learns of it
+        if sent < len(data):
+            socket.write(data[sent:])
+        return True
 
     def unsent(self) -> int:
         return self._socket.get_write_buffer_size()

@@ -5,6 +5,7 @@ from enum import IntEnum
 
 class Close(IntEnum):
     NORMAL = 1000
+    TOO_BIG = 1009
     INTERNAL = 1011
     # 40xx: the client is at fault and must not come back.
     PROTOCOL = 4000
@@ -25,6 +26,7 @@ OF_PROBLEM = {
     "auth.revoked": Close.CREDENTIAL,
     "auth.expired": Close.TOKEN_EXPIRED,
     "auth.forbidden": Close.FORBIDDEN,
+    "body.too_large": Close.TOO_BIG,
     "limit.connections": Close.OVER_CAPACITY,
     "rate.limited": Close.RATE,
     "server.busy": Close.OVER_CAPACITY,

@@ -90,7 +90,10 @@ def decode(frame: str | bytes | None) -> dict[str, Any]:
         command = json.loads(frame)
     except ValueError:
         raise FrameInvalid(detail="the frame is not JSON") from None
-    if not isinstance(command, dict) or command.get("type") not in TYPES:
+    if not isinstance(command, dict):
+        raise FrameInvalid(detail="the frame is not an object")
+    type = command.get("type")
+    if not isinstance(type, str) or type not in TYPES:
         raise FrameInvalid(detail="the frame has no known type")
     return command
 

@@ -48,9 +48,14 @@ def _supersede(events: list[Event], parsed: list[dict[str, Any]]) -> list[Event]
     kept = [
         event
         for event, said, later in zip(events, parsed, parsed[1:], strict=False)
-        if not (said["stage"] == later["stage"] and said.keys() <= later.keys())
+        if not (said["stage"] == later["stage"] and _says(said) <= _says(later))
     ]
     return [*kept, events[-1]]
+
+
+def _says(fields: dict[str, Any]) -> set[str]:
+    # A field that is null says nothing.
+    return {name for name, value in fields.items() if value is not None}
 
 
 def _join(events: list[Event], parsed: list[dict[str, Any]], max_bytes: int) -> list[Event]:

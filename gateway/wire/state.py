@@ -9,6 +9,8 @@ from gateway.wire import json
 from gateway.wire.events import Event
 from gateway.wire.status import AFTER, Status
 
+_TOLD = frozenset({"delta", "progress", "draft", "stage.started", *AFTER})  # the types that change a state
+
 
 class State:
     """Grows by `apply`; `fields` gives it as JSON values, `dump` and `load` carry it over a restart."""
@@ -28,7 +30,8 @@ class State:
         self._blocks: dict[str, list[str]] = {}
 
     def apply(self, event: Event) -> None:
-        self.apply_fields(event.type, json.loads(event.json))
+        if event.type in _TOLD:
+            self.apply_fields(event.type, json.loads(event.json))
 
     def apply_fields(self, type: str, fields: dict[str, Any]) -> None:
         """`fields` holds at least `ts` and the event's own."""
@@ -36,8 +39,9 @@ class State:
             self._blocks.setdefault(fields["block"], []).append(fields["delta"])
         elif type in ("progress", "draft"):
             self.stage = fields["stage"]
-            self.message = fields.get("message", self.message)
-            self.progress = fields.get("progress", self.progress)
+            # An optional field that is null says nothing.
+            self.message = self.message if (message := fields.get("message")) is None else message
+            self.progress = self.progress if (progress := fields.get("progress")) is None else progress
             if type == "draft":
                 self.drafts[fields["stage"]] = fields["draft"]
         elif type == "stage.started":
