@@ -114,8 +114,8 @@ class Connection(TCPServer):
 
     async def protocol_send(self, event: Event) -> None:
         socket = self.writer.transport
-        small = isinstance(event, RawData) and len(event.data) <= MAX_UNAWAITED
-        if small and not socket.is_closing() and socket.get_write_buffer_size() < MAX_UNSENT:
+        roomy = not socket.is_closing() and socket.get_write_buffer_size() < MAX_UNSENT
+        if roomy and isinstance(event, RawData) and len(event.data) <= MAX_UNAWAITED:
             # A pong, most often: to wait until the client takes it would end the reading, and with it a cancel.
             self.writer.write(event.data)
         else:

@@ -163,7 +163,7 @@ class Hub:
     async def _hold(self, run: Run) -> Topic:
         topic = self._topics.get(run.id)
         if topic is None:
-            opened = Topic(run.id)
+            opened = Topic(run.id, max_event_bytes=self.limits.max_event_bytes)
             position = await self._broker.watch(run.id, opened.publish)
             if position is None:
                 raise NotFound
@@ -197,7 +197,7 @@ class Hub:
             while behind := connection.behind():
                 for subscription in behind:
                     await connection.transport.drained()
-                    await subscription.catch_up(self._broker, max_event_bytes=self.limits.max_event_bytes)
+                    await subscription.catch_up(self._broker)
         except ConnectionError:
             pass  # the client is gone; its route forgets the connection
         except Unavailable as refusal:

@@ -17,6 +17,8 @@ from gateway.wire.cursor import Cursor, Resume, resolve
 from gateway.wire.fold import fold, select
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gateway.broker import Broker
     from gateway.hub.connection import Connection
     from gateway.hub.topic import Topic
@@ -57,13 +59,19 @@ async def read_past(
     Returns the events to send, the cursor they lead to, and the offset of the first event that was read (0: nothing
     is held any more).
     """
-    events = await broker.read(topic.run, after=cursor, upto=topic.tail, limit=limit, max_bytes=PAGE_BYTES)
+    events, upto = topic.remembered(cursor)[:limit], topic.tail
     if not events:
-        return [], topic.tail, 0
+        events = await broker.read(topic.run, after=cursor, upto=upto, limit=limit, max_bytes=PAGE_BYTES)
+        if not events:
+            return [], upto, 0
+        topic.remember(events)
+    return shape(events, join, max_bytes=max_bytes), events[-1].offset, events[0].offset
+
+
+def shape(events: "Sequence[Event]", join: Join, *, max_bytes: int) -> list["Event"]:
+    """One page of the past as the join wants it."""
     chosen = select(events, join.types)
-    if join.replay != "full":
-        chosen = fold(chosen, max_bytes=max_bytes)
-    return chosen, events[-1].offset, events[0].offset
+    return chosen if join.replay == "full" else fold(chosen, max_bytes=max_bytes)
 
 
 class Subscription:
@@ -81,6 +89,11 @@ class Subscription:
         """Say a gap, then send what is missing. To be called once the client knows of the subscription."""
         if self.resume is Resume.GAP:
             self._say_gap(self.join.after or "", self.cursor + 1)
+        recent = self.topic.remembered(self.cursor)
+        if recent:
+            # Nothing has to be read, so the client is up to date within this turn.
+            self._send(shape(recent, self.join, max_bytes=self.topic.max_event_bytes))
+            self.cursor = recent[-1].offset
         self.advance()
         if self.state is State.BEHIND:
             self.connection.catch_up()
@@ -98,15 +111,16 @@ class Subscription:
         del self.topic.live[self]
         self.connection.catch_up()
 
-    async def catch_up(self, broker: "Broker", *, max_event_bytes: int) -> None:
+    async def catch_up(self, broker: "Broker") -> None:
         """Send one page of what is missing."""
-        events, cursor, first = await read_past(broker, self.topic, self.join, self.cursor, max_bytes=max_event_bytes)
+        events, cursor, first = await read_past(
+            broker, self.topic, self.join, self.cursor, max_bytes=self.topic.max_event_bytes
+        )
         if self.state is not State.BEHIND:
             return
         if first > self.cursor + 1:
             self._say_gap(str(Cursor(self.topic.epoch, self.cursor)) if self.cursor else "", first)
-        if events:
-            self.connection.write(self.connection.framing.events(events))
+        self._send(events)
         self.cursor = cursor
         self.advance()
 
@@ -117,6 +131,10 @@ class Subscription:
         if self.state is not State.ENDED:
             self.state = State.ENDED
             self.connection.left(self)
+
+    def _send(self, events: "Sequence[Event]") -> None:
+        if events:
+            self.connection.write(self.connection.framing.events(events))
 
     def _say_gap(self, after: str, first: int) -> None:
         frame = control.gap(run=self.topic.run, after=after, first=str(Cursor(self.topic.epoch, first)))

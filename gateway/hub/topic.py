@@ -8,6 +8,7 @@ Rule 2: fanning out never holds the loop for longer than a turn; cursors keep th
 import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from gateway.broker import Position
 from gateway.hub.subscription import State, Subscription
@@ -17,6 +18,8 @@ from gateway.wire.framing import Framing
 from gateway.wire.status import TERMINAL_TYPES
 
 TURN_S = 0.005
+RECENT_EVENTS = 128
+RECENT_BYTES = 32 * 1024
 _CHECK_EVERY = 32  # subscribers between two looks at the clock
 
 
@@ -40,10 +43,11 @@ class Batch:
 
 
 class Topic:
-    """The broker's sink for one run."""
+    """The broker's sink for one run. `max_event_bytes` bounds what folding joins."""
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, *, max_event_bytes: int) -> None:
         self.run = run
+        self.max_event_bytes = max_event_bytes
         self.epoch = ""
         self.floor = 0
         self.tail = 0
@@ -53,6 +57,8 @@ class Topic:
         self._batches: deque[Batch] = deque()
         self._under_way: tuple[Batch, Iterator[Subscription]] | None = None
         self._waiters: list[asyncio.Future[None]] = []
+        self._recent: deque[Event] = deque()
+        self._recent_bytes = 0
 
     def stands_at(self, position: Position) -> None:
         """Take over where the stream stands; events may have been published since the position was read."""
@@ -63,6 +69,10 @@ class Topic:
     def publish(self, events: Sequence[Event]) -> None:
         """The broker's word that these events are durable."""
         batch = Batch(events)
+        if self._recent and self._recent[-1].offset == self.tail:
+            self._recent.extend(events)
+            self._recent_bytes += sum(len(event.json) for event in events)
+            self._shrink()
         self.tail = batch.last
         self.terminal = self.terminal or batch.terminal
         waiters, self._waiters = self._waiters, []
@@ -73,6 +83,25 @@ class Topic:
             self._batches.append(batch)
             if self._under_way is None:
                 self._fan_out()
+
+    def remember(self, events: Sequence[Event]) -> None:
+        """Somebody has read these from the log; if they reach to the tail, the next to come need not read them."""
+        if events[-1].offset != self.tail or (self._recent and self._recent[0].offset <= events[0].offset):
+            return
+        self._recent = deque(events)
+        self._recent_bytes = sum(len(event.json) for event in events)
+        self._shrink()
+
+    def remembered(self, cursor: int) -> list[Event]:
+        """Everything after a cursor up to the tail, if all of it is still in memory; else nothing."""
+        recent = self._recent
+        if not recent or recent[-1].offset != self.tail or not recent[0].offset <= cursor + 1 <= self.tail:
+            return []
+        return list(islice(recent, cursor + 1 - recent[0].offset, None))
+
+    def _shrink(self) -> None:
+        while self._recent and (self._recent_bytes > RECENT_BYTES or len(self._recent) > RECENT_EVENTS):
+            self._recent_bytes -= len(self._recent.popleft().json)
 
     def _fan_out(self) -> None:
         """Give every live subscription what it has not got, for one turn; go on in the next if that is not enough."""
