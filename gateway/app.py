@@ -13,6 +13,7 @@ from quart import Quart
 from gateway.auth import Authenticator, Keys, KeysError, Scope, Tickets, mint
 from gateway.auth.tokens import Tokens
 from gateway.broker import Broker, MemoryBroker, SqliteBroker
+from gateway.errors import Problem
 from gateway.hub import Hub, Pace
 from gateway.hub import Limits as HubLimits
 from gateway.routes import Services, register
@@ -70,6 +71,8 @@ class Gateway:
         self.app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
         # Our own errorhandlers answer everything, so Quart must not turn exceptions into pages or re-raise them.
         self.app.config["PROPAGATE_EXCEPTIONS"] = False
+        # A start that is refused is told once, by the command line.
+        self.app.logger.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], Problem)))
         self.app.while_serving(self._lifespan)
         register(self.app, services)
 

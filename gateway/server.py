@@ -8,6 +8,7 @@ close, and what is left is cut.
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -22,7 +23,7 @@ from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
@@ -41,6 +42,7 @@ KEEP_ALIVE_S = 75
 SEND_BUFFER_BYTES = 256 * 1024
 CLOSING_S = 1.0
 MAX_READ = 65_536
+GC_THRESHOLD = 20_000
 MAX_UNAWAITED = 256
 MAX_UNSENT = 4 << 20
 
@@ -113,6 +115,8 @@ class Connection(TCPServer):
             await self._close()
 
     async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, Updated) and event.idle and self.reader.at_eof():
+            return
         socket = self.writer.transport
         roomy = not socket.is_closing() and socket.get_write_buffer_size() < MAX_UNSENT
         if roomy and isinstance(event, RawData) and len(event.data) <= MAX_UNAWAITED:
@@ -129,6 +133,8 @@ class Connection(TCPServer):
         except OSError:
             pass  # the client went away
         await self.protocol.handle(Closed())
+        # Nobody will ask again: the wait for a next request would keep the socket for the whole of it.
+        await self.idle_task.stop()
 
 
 class Server:
@@ -157,8 +163,8 @@ class Server:
         lifespan_task = loop.create_task(lifespan.handle_lifespan())
         await lifespan.wait_for_startup()
         if lifespan_task.done():
-            lifespan_task.result()
-            raise RuntimeError("the app did not start")
+            failure = lifespan_task.exception()
+            raise (failure and failure.__context__) or failure or RuntimeError("the app did not start")
 
         async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = cast("asyncio.Task[None]", asyncio.current_task())
@@ -214,6 +220,10 @@ def _notice_the_dead(writer: asyncio.StreamWriter, *, within_s: float) -> None:
 
 def serve(gateway: Gateway, listening: socket.socket) -> None:
     """Run the event loop until SIGINT or SIGTERM; a second one ends it at once."""
+    # What start-up made stays for good: the collector need not look at it again and again. Streams make few cycles.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 100)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_until_signalled(Server(gateway), listening))
         left = [task for task in asyncio.all_tasks(runner.get_loop()) if not task.done()]

@@ -273,8 +273,10 @@ class Hub:
             if wall >= connection.expires_at - self.limits.auth_warning_s:
                 self._expire(connection, wall)
             if max(connection.stalled_for(now), connection.silent_for(now)) >= self.limits.stall_timeout_s:
+                # With nothing in its way the close can still be sent, and the owner of the response sees to the rest.
                 connection.finish(Close.TOO_SLOW)
-                connection.transport.abort()
+                if connection.transport.unsent():
+                    connection.transport.abort()
             if count % SLICE == 0:
                 await asyncio.sleep(0)
 

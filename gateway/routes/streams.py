@@ -1,6 +1,7 @@
 """A run's stream over HTTP: server-sent events and long-polls (PROTOCOL sections 4 and 5)."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,6 +28,7 @@ from gateway.wire.framing import SSE, SSE_CHUNKED, Chunked, CompositeSse, Framin
 streams = Endpoints()
 
 MAX_POLLED = 1000
+POLL_LOOKS_S = 0.5
 MAX_RUNS = 32
 NO_CURSOR = "0"
 DIALECTS = {"native": SSE}
@@ -235,12 +237,11 @@ async def _poll(call: Call, join: Join, *, wait_s: float, limit: int) -> Respons
                 )
                 frames += [event.json for event in chosen]
             left = deadline - loop.time()
-            if frames or topic.terminal or left <= 0:
+            if frames or topic.terminal or left <= 0 or hub.draining:
                 break
-            try:
-                await asyncio.wait_for(topic.moved(cursor), left)
-            except TimeoutError:
-                break
+            # A look every now and then, so that a drain finds it answered.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(topic.moved(cursor), min(left, POLL_LOOKS_S))
         done = topic.terminal and cursor >= topic.tail
         told = json.dumps(
             {

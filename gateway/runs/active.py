@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.broker import Broker, NewRun, Producer, Run, Snapshot
-from gateway.errors import Conflict, Problem
+from gateway.errors import Conflict, Invalid, Problem
 from gateway.runs.limits import Limits
 from gateway.runs.viewers import Viewers
 from gateway.wire import events, json
@@ -81,6 +81,17 @@ class ActiveRun:
         if type in ("progress", "draft"):
             self._progress = max(self._progress, fields.get("progress") or 0)
         return made
+
+    async def publish(self, said: Sequence[tuple[str, dict[str, Any]]], *, producer: Producer | None) -> Cursor:
+        """Append work events, all or nothing. Raises Invalid, Conflict."""
+        before = self._progress
+        try:
+            drafts = [self.draft(type, fields) for type, fields in said]
+            self.published_at = asyncio.get_running_loop().time()
+            return await self.append(*drafts, producer=producer)
+        except (Invalid, Conflict):
+            self._progress = before  # what was refused raises nothing
+            raise
 
     async def stopped_or_ended(self, *, timeout_s: float | None = None) -> None:
         """Return when the run is to stop, has ended, or the time is up."""

@@ -6,6 +6,7 @@ Rule 2: what a viewer reads is safe: the text of an unexpected exception stays i
 """
 
 import asyncio
+import contextlib
 import secrets
 from typing import Any
 
@@ -66,14 +67,18 @@ class Execution:
         except asyncio.CancelledError:
             task.cancel()
             raise
+        late = not (task.done() or run.stop.done())
+        stopped = await self._stopped(task, self._grace_s) if late else False
+        if run.cancel_asked:
+            await run.stop  # `run.cancelling` is written, or is about to be
         if run.stop.done():
             stop = run.stop.result()
-            stopped = await self._stopped(task, self._grace_s if stop.grace_s is None else stop.grace_s)
+            if not late:
+                stopped = await self._stopped(task, self._grace_s if stop.grace_s is None else stop.grace_s)
             if stop.code:
                 return run.failed(stop.code, stop.message, retryable=True)
             return run.cancelled(stop, forced=not stopped)
-        if not task.done():
-            await self._stopped(task, self._grace_s)
+        if late:
             return run.failed("run.timeout", "The run took longer than it was allowed.", retryable=True)
         return self._judge(task)
 
@@ -81,7 +86,9 @@ class Execution:
         try:
             result = await self._pipeline(context, self._input)
             return self._pipeline.result_type.dump_python(result, mode="json", warnings="error")
-        except Exception as error:  # noqa: BLE001 - an author's code may raise anything
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - an author's code may raise anything, SystemExit too
             return Failed(error)
 
     async def _stopped(self, task: asyncio.Task[Any], grace_s: float) -> bool:
@@ -107,10 +114,12 @@ class Execution:
         except (TypeError, ValueError, RecursionError) as error:
             return self._failure(error)
 
-    def _failure(self, error: Exception) -> Draft:
+    def _failure(self, error: BaseException) -> Draft:
         run = self._run
         if isinstance(error, PipelineError):
-            return run.failed(error.code, str(error) or error.code, retryable=error.retryable)
+            # Words or a code that cannot be told are a bug like any other.
+            with contextlib.suppress(Exception):
+                return run.failed(error.code, str(error) or error.code, retryable=error.retryable)
         incident = secrets.token_hex(6)
         log.error("pipeline failed", run=run.id, pipeline=self._pipeline.name, incident=incident, exc_info=error)
         message = f"The pipeline failed. Incident {incident}."
@@ -120,5 +129,5 @@ class Execution:
 class Failed:
     """An exception as a value: the task that met it is not the one that judges it."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self.error = error

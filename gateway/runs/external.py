@@ -74,9 +74,7 @@ class ExternalRuns:
                 work(type, fields, max_bytes=self._roster.limits.max_event_bytes)
             self._active(run)
             return await self._repeated(run, producer)
-        drafts = [active.draft(type, fields) for type, fields in said]
-        active.published_at = asyncio.get_running_loop().time()
-        return await active.append(*drafts, producer=producer)
+        return await active.publish(said, producer=producer)
 
     async def finish(
         self, run: Run, status: Status, *, result: Any, error: Failure | None, producer: Producer | None
@@ -96,7 +94,9 @@ class ExternalRuns:
         if not active.cancel_asked:
             cursor = await active.end(terminal, producer=producer)
         if cursor is None and active.cancel_asked:
-            cursor = await active.end(active.cancelled(await active.stop, forced=False), producer=producer)
+            await active.stopped_or_ended()
+            if active.stop.done():
+                cursor = await active.end(active.cancelled(active.stop.result(), forced=False), producer=producer)
         return cursor or await self._repeated(run, producer)
 
     async def watch_over(self, active: ActiveRun) -> None:
@@ -112,13 +112,14 @@ class ExternalRuns:
     async def _watch_a_while(self, active: ActiveRun) -> None:
         now = asyncio.get_running_loop().time
         due = active.published_at + self._roster.limits.external_idle_s
-        await active.stopped_or_ended(timeout_s=max(due - now(), 0))
+        # A cancel that was asked for is on its way and comes before the time is up.
+        await active.stopped_or_ended(timeout_s=None if active.cancel_asked else max(due - now(), 0))
         if active.ended.done():
             return
         if active.stop.done():
             await asyncio.wait({active.ended}, timeout=self._roster.limits.cancel_grace_s)
             await active.end(active.cancelled(active.stop.result(), forced=True))
-        elif now() >= active.published_at + self._roster.limits.external_idle_s:
+        elif not active.cancel_asked and now() >= active.published_at + self._roster.limits.external_idle_s:
             message = "The publisher has not been heard of for too long."
             if not await active.end(active.failed("run.orphaned", message, retryable=True)):
                 await active.stopped_or_ended()

@@ -122,6 +122,9 @@ class Runs:
             await active.append(events.lifecycle("run.cancelling", by=stop.by, reason=stop.reason))
         except Conflict:
             return  # its terminal event is already on its way
+        except Unavailable:
+            active.cancel_asked = False
+            raise
         if not active.stop.done():
             active.stop.set_result(stop)
 
