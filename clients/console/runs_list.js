@@ -1,0 +1,156 @@
+// The list of the caller's runs, newest first.
+//
+// Rule 1: the newest page is read again and again; older pages only when they are asked for.
+// Rule 2: rows are kept and changed in place, so that the focus and the place in the list stay.
+
+import { el, say, timeOf } from "./dom.js";
+
+/** @typedef {import("../js/state.js").RunState} RunState */
+/** @typedef {Pick<RunState, "id" | "pipeline" | "status" | "created_at" | "progress">} Entry */
+
+const PAGE = 30;
+const EVERY_MS = 5_000;
+
+export class RunsList {
+  /** @type {Map<string, Entry>} */
+  #entries = new Map();
+  /** @type {Map<string, HTMLElement>} */
+  #rows = new Map();
+  /** @type {string | null} */
+  #next = null;
+  #olderLoaded = false;
+  /** @type {string | null} */
+  #selected = null;
+  #call;
+  #parts;
+  #failed;
+  #refreshing = false;
+
+  /**
+   * @param {{call: import("../js/api.js").Call, failed: (error: unknown) => void,
+   *   parts: {list: HTMLElement, empty: HTMLElement, older: HTMLButtonElement, note: HTMLElement}}} options
+   */
+  constructor({ call, parts, failed }) {
+    this.#call = call;
+    this.#parts = parts;
+    this.#failed = failed;
+    parts.older.addEventListener("click", () => this.#older());
+    setInterval(() => !document.hidden && this.refresh(), EVERY_MS);
+    document.addEventListener("visibilitychange", () => !document.hidden && this.refresh());
+  }
+
+  /** @param {string | null} id */
+  select(id) {
+    this.#selected = id;
+    this.#draw();
+  }
+
+  /** What is known better from the run's own stream. @param {Entry} state */
+  update({ id, pipeline, status, created_at, progress }) {
+    if (!this.#entries.has(id)) return;
+    this.#entries.set(id, { id, pipeline, status, created_at, progress });
+    this.#draw();
+  }
+
+  /** @param {string} id */
+  remove(id) {
+    this.#entries.delete(id);
+    this.#draw();
+  }
+
+  /** Read the newest page. */
+  async refresh() {
+    if (this.#refreshing) return;
+    this.#refreshing = true;
+    try {
+      const { runs, next } = await this.#call("GET", `/runs?limit=${PAGE}`);
+      this.#keepOlderThan(runs.at(-1)?.id, next);
+      for (const run of runs) this.#entries.set(run.id, run);
+      if (!this.#olderLoaded) this.#next = next;
+      say(this.#parts.note, "");
+      this.#draw();
+    } catch {
+      // It is tried again soon; until then the list is what it was, and says so.
+      say(this.#parts.note, "The list could not be refreshed.");
+    } finally {
+      this.#refreshing = false;
+    }
+  }
+
+  /**
+   * Ids grow with time, so what the fresh page should have named and did not is gone.
+   * @param {string | undefined} last
+   * @param {string | null} next
+   */
+  #keepOlderThan(last, next) {
+    for (const id of this.#entries.keys()) {
+      if (!next || last === undefined || id >= last) this.#entries.delete(id);
+    }
+  }
+
+  async #older() {
+    try {
+      const before = encodeURIComponent(this.#next ?? "");
+      const { runs, next } = await this.#call("GET", `/runs?limit=${PAGE}&before=${before}`);
+      for (const run of runs) this.#entries.set(run.id, run);
+      this.#next = next;
+      this.#olderLoaded = true;
+      this.#draw();
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  #draw() {
+    const { list, empty, older } = this.#parts;
+    const ids = [...this.#entries.keys()].sort().reverse();
+    for (const [id, row] of this.#rows) {
+      if (!this.#entries.has(id)) {
+        row.remove();
+        this.#rows.delete(id);
+      }
+    }
+    ids.forEach((id, place) => {
+      const row = this.#rows.get(id) ?? newRow(id);
+      this.#rows.set(id, row);
+      fill(row, /** @type {Entry} */ (this.#entries.get(id)), id === this.#selected);
+      if (list.children[place] !== row) list.insertBefore(row, list.children[place] ?? null);
+    });
+    empty.hidden = ids.length > 0;
+    older.hidden = !this.#next;
+  }
+}
+
+/** @param {string} id */
+function newRow(id) {
+  return el(
+    "li",
+    {},
+    el(
+      "a",
+      { href: `#run=${encodeURIComponent(id)}`, class: "run-row" },
+      el("span", { class: "name" }),
+      el("span", { class: "pill" }),
+      el("time"),
+      el("span", { class: "percent" }),
+      el("span", { class: "thin-bar" }),
+    ),
+  );
+}
+
+/** @param {HTMLElement} row @param {Entry} entry @param {boolean} selected */
+function fill(row, { pipeline, status, created_at, progress }, selected) {
+  const [link] = row.children;
+  const [name, pill, time, percent, bar] = link?.children ?? [];
+  if (!(link && name && pill && time && percent && bar instanceof HTMLElement)) return;
+  const done = status === "completed" ? 100 : Math.round(progress ?? 0);
+  say(name, pipeline);
+  say(pill, status);
+  pill.setAttribute("data-status", status);
+  say(time, timeOf(created_at));
+  say(percent, status === "completed" ? "" : `${done} %`);
+  bar.setAttribute("data-status", status);
+  bar.style.setProperty("--value", `${done}%`);
+  if (selected) link.setAttribute("aria-current", "true");
+  else link.removeAttribute("aria-current");
+}
