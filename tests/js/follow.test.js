@@ -53,7 +53,7 @@ async function serving(scripts, use) {
 /**
  * Follow to the end; what came, what was asked.
  * @param {Script[]} scripts
- * @param {Partial<import("../follow.js").Options>} [options]
+ * @param {Partial<import("../../clients/js/follow.js").Options>} [options]
  */
 async function followed(scripts, options = {}) {
   /** @type {string[]} */

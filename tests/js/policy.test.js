@@ -30,7 +30,7 @@ test("a remembered transport is begun with, unless it is not allowed", () => {
 });
 
 test("without a frame no sequence of bad luck goes on for ever", () => {
-  /** @type {import("../policy.js").Outcome[]} */
+  /** @type {import("../../clients/js/policy.js").Outcome[]} */
   const bad = [
     { type: "refused" },
     { type: "open_timeout" },

@@ -12,7 +12,7 @@ function parse(text) {
   return { messages: parser.feed(bytes(text)), retry: parser.retry };
 }
 
-/** @type {[string, string, import("../sse.js").Message[]][]} */
+/** @type {[string, string, import("../../clients/js/sse.js").Message[]][]} */
 const CASES = [
   ["a message ends at its blank line", "data: a\n\n", [{ event: "message", data: "a", id: "" }]],
   ["data lines are joined", "data: a\ndata: b\n\n", [{ event: "message", data: "a\nb", id: "" }]],

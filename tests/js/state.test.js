@@ -4,10 +4,10 @@ import { follows } from "../../clients/js/cursor.js";
 import { apply, initialState, isTerminal } from "../../clients/js/state.js";
 
 let offset = 0;
-/** @param {string} type @param {object} [fields] @returns {import("../state.js").RunEvent} */
+/** @param {string} type @param {object} [fields] @returns {import("../../clients/js/state.js").RunEvent} */
 const event = (type, fields = {}) => ({ type, run: "r1", id: `e-${++offset}`, ts: 1000 + offset, ...fields });
 
-/** @param {import("../state.js").RunEvent[]} events */
+/** @param {import("../../clients/js/state.js").RunEvent[]} events */
 const fold = (...events) => events.reduce(apply, initialState());
 
 test("lifecycle events give the status and its times", () => {
