@@ -122,4 +122,6 @@ class GroupCommit:
             return await asyncio.get_running_loop().run_in_executor(self._reader, partial(question, opened.read, *args))
         except file.ERRORS as error:
             log.error("the log cannot be read", path=str(self._path), error=str(error))
+            if file.is_damage(error) and self._failure is None:
+                self._fail(error)  # what is written from now on might never be read
             raise Unavailable("broker.unavailable") from None

@@ -34,6 +34,11 @@ def boot_id() -> str:
         return ""
 
 
+def is_damage(error: BaseException) -> bool:
+    """Whether the file is not what it was, which no second try will change."""
+    return type(error) is sqlite3.DatabaseError  # SQLITE_CORRUPT and SQLITE_NOTADB; the rest has classes of its own
+
+
 def open_file(path: Path, *, durable: bool, boot: str) -> Opened:
     """`durable`: each commit reaches the disk before it counts. Raises one of ERRORS."""
     path.parent.mkdir(parents=True, exist_ok=True)

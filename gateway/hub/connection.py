@@ -32,7 +32,8 @@ class Connection:
         "_left",
         "_pinged_at",
         "_pump",
-        "_unsent",
+        "_taken",
+        "_written",
         "close",
         "expires_at",
         "framing",
@@ -71,13 +72,27 @@ class Connection:
         self.close: Close | None = None
         self.stalled_at: float | None = None
         self._pinged_at: float | None = None
-        self._unsent = 0
+        self._written = 0
+        self._taken = 0
         self._pump = pump
         self._left = left
 
     def write(self, data: bytes) -> None:
         self.transport.write(data)
-        self.wrote_at = asyncio.get_running_loop().time()
+        self.wrote(len(data), asyncio.get_running_loop().time())
+
+    def offer(self, data: bytes) -> bool:
+        """Write, unless too much is unsent already; False when nothing was taken."""
+        if not self.transport.offer(data):
+            return False
+        self.wrote(len(data), asyncio.get_running_loop().time())
+        return True
+
+    def wrote(self, size: int, now: float) -> None:
+        """So many bytes went to the transport; after `finish` it drops them."""
+        self.wrote_at = now
+        if self.close is None:
+            self._written += size
 
     def control(self, frame: Control) -> None:
         self.write(self.framing.control(frame))
@@ -106,9 +121,10 @@ class Connection:
     def stalled_for(self, now: float) -> float:
         """Seconds for which the client has taken nothing of what is unsent; to be asked every now and then."""
         unsent = self.transport.unsent()
-        if unsent == 0 or unsent < self._unsent or self.stalled_at is None:
+        taken = self._written - unsent
+        if unsent == 0 or taken > self._taken or self.stalled_at is None:
             self.stalled_at = now
-        self._unsent = unsent
+        self._taken = taken
         return now - self.stalled_at if unsent else 0.0
 
     def ping(self, now: float) -> None:

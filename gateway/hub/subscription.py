@@ -90,9 +90,8 @@ class Subscription:
         if self.resume is Resume.GAP:
             self._say_gap(self.join.after or "", self.cursor + 1)
         recent = self.topic.remembered(self.cursor)
-        if recent:
-            # Nothing has to be read, so the client is up to date within this turn.
-            self._send(shape(recent, self.join, max_bytes=self.topic.max_event_bytes))
+        # Nothing has to be read, so a client with room is up to date within this turn.
+        if recent and self._offer(shape(recent, self.join, max_bytes=self.topic.max_event_bytes)):
             self.cursor = recent[-1].offset
         self.advance()
         if self.state is State.BEHIND:
@@ -131,6 +130,9 @@ class Subscription:
         if self.state is not State.ENDED:
             self.state = State.ENDED
             self.connection.left(self)
+
+    def _offer(self, events: "Sequence[Event]") -> bool:
+        return not events or self.connection.offer(self.connection.framing.events(events))
 
     def _send(self, events: "Sequence[Event]") -> None:
         if events:

@@ -123,7 +123,7 @@ class Topic:
                         if not connection.transport.offer(frames):
                             subscription.fall_behind()
                             continue
-                        connection.wrote_at = now
+                        connection.wrote(len(frames), now)
                     subscription.cursor = last
                     if batch.terminal:
                         subscription.end()

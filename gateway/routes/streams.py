@@ -232,9 +232,13 @@ async def _poll(call: Call, join: Join, *, wait_s: float, limit: int) -> Respons
         while True:
             while cursor < topic.tail and len(frames) < limit:
                 room = limit - len(frames)
-                chosen, cursor, _ = await read_past(
+                chosen, reached, first = await read_past(
                     services.broker, topic, join, cursor, limit=room, max_bytes=services.max_event_bytes
                 )
+                if first > cursor + 1:  # the oldest was let go of in the meantime
+                    after = str(Cursor(topic.epoch, cursor)) if cursor else ""
+                    frames.append(control.gap(run=topic.run, after=after, first=str(Cursor(topic.epoch, first))).json)
+                cursor = reached
                 frames += [event.json for event in chosen]
             left = deadline - loop.time()
             if frames or topic.terminal or left <= 0 or hub.draining:

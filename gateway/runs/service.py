@@ -138,7 +138,8 @@ class Runs:
             raise NotFound("pipeline.unknown")
         input = json.loads(run.input) if pipeline is None else _validated(pipeline, json.loads(run.input))
         if self._draining:
-            raise Unavailable("server.draining", retry_after_ms=1000)
+            code = "server.draining" if self._broker.available else "broker.unavailable"
+            raise Unavailable(code, retry_after_ms=1000)
         self._roster.reserve(run.owner)
         return await self._carry_through(self._create(run, pipeline, input, key))
 

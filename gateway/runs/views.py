@@ -71,10 +71,12 @@ class Views:
         active = self._roster.get(run.id)
         if active is not None:
             self._roster.watching(run.id, 1)
+            lost = asyncio.ensure_future(self._broker.lost())
             try:
                 # The run goes on when this caller stops waiting.
-                await asyncio.shield(active.ended)
+                await asyncio.wait({active.ended, lost}, return_when="FIRST_COMPLETED")
             finally:
+                lost.cancel()
                 self._roster.watching(run.id, -1)
         described = await self.describe(await self._broker.get(run.id) or run)
         members = {"id": run.id, "error": described["error"]}
