@@ -9,10 +9,12 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar
+
+from pydantic import TypeAdapter
 
 Fields = dict[str, Any]
 P = ParamSpec("P")
@@ -24,6 +26,9 @@ _stage: ContextVar[str] = ContextVar("stage", default="main")
 
 class Sink(Protocol):
     """Where a run's events go. The gateway's implementation makes them durable; `Recorder` keeps them in a list."""
+
+    async def ask(self, prompt: str, expected: TypeAdapter[Any]) -> Any:
+        """Put a question to the run's viewers and return the answer, which is as expected."""
 
     async def emit(self, type: str, fields: Fields) -> None:
         """Accept one event. Raises ValueError when its fields are not as the protocol says."""
@@ -76,6 +81,13 @@ class Context:
         """A place where the run may be paused or cancelled; call it between pieces of work."""
         await self._sink.checkpoint()
 
+    async def ask(self, prompt: str, schema: Any = str) -> Any:
+        """Ask a person and wait for the answer.
+
+        `schema` is what it must be: a type or pydantic model (text by default); the answer comes validated.
+        """
+        return await self._sink.ask(prompt, TypeAdapter(schema))
+
     async def in_thread(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a blocking function beside the event loop and return what it returns.
 
@@ -109,10 +121,21 @@ class Stage:
 
 
 class Recorder:
-    """A Sink that keeps every event as `(type, fields)`: enough to run and test a pipeline on its own."""
+    """A Sink that keeps every event as `(type, fields)`: enough to run and test a pipeline on its own.
 
-    def __init__(self) -> None:
+    `answers` are given to its questions, one by one.
+    """
+
+    def __init__(self, *, answers: Iterable[Any] = ()) -> None:
         self.events: list[tuple[str, Fields]] = []
+        self._answers = iter(answers)
+
+    async def ask(self, prompt: str, expected: TypeAdapter[Any]) -> Any:
+        input_id = str(len(self.events))
+        await self.emit("input.requested", {"input_id": input_id, "prompt": prompt, "schema": expected.json_schema()})
+        answer = expected.validate_python(next(self._answers))
+        await self.emit("input.received", {"input_id": input_id, "by": "recorder"})
+        return answer
 
     async def emit(self, type: str, fields: Fields) -> None:
         self.events.append((type, fields))

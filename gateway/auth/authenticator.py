@@ -69,4 +69,9 @@ class Authenticator:
 
     def _same_site(self, origin: str, host: str | None) -> bool:
         origin = origin.lower()
-        return origin in self._allowed or (host is not None and urlsplit(origin).netloc == host.lower())
+        if origin in self._allowed:
+            return True
+        try:
+            return host is not None and urlsplit(origin).netloc == host.lower()
+        except ValueError:
+            return False

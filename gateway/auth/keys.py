@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-MIN_SECRET_BYTES = 32
-_HMAC = ("HS256", "HS384", "HS512")
+_HMAC = {"HS256": 32, "HS384": 48, "HS512": 64}  # and the bytes that a secret needs (RFC 7518, section 3.2)
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512", "secp256k1": "ES256K"}
 
@@ -32,16 +32,18 @@ class Keys:
     @classmethod
     def from_secret(cls, secret: str, algorithms: Sequence[str] = ()) -> "Keys":
         """Raises KeysError."""
-        if len(secret.encode()) < MIN_SECRET_BYTES:
-            raise KeysError(f"RUNCAST_JWT_SECRET: must have at least {MIN_SECRET_BYTES} bytes")
-        return cls(secret, _choose(algorithms, fitting=_HMAC, default=("HS256",)), signing=secret)
+        chosen = _choose(algorithms, fitting=tuple(_HMAC), default=("HS256",))
+        least = max(_HMAC[algorithm] for algorithm in chosen)
+        if len(secret.encode()) < least:
+            raise KeysError(f"RUNCAST_JWT_SECRET: must have at least {least} bytes for {', '.join(chosen)}")
+        return cls(secret, chosen, signing=secret)
 
     @classmethod
     def from_pem(cls, pem: str, algorithms: Sequence[str] = ()) -> "Keys":
         """Raises KeysError."""
         try:
             key = load_pem_public_key(pem.encode())
-        except ValueError:
+        except (ValueError, UnsupportedAlgorithm):
             raise KeysError("RUNCAST_JWT_PUBLIC_KEY: not a public key in PEM") from None
         if isinstance(key, rsa.RSAPublicKey):
             if key.key_size < 2048:

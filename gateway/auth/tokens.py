@@ -75,6 +75,8 @@ def _principal(claims: dict[str, Any]) -> Principal:
         raise ValueError("runs is a list of ids")
     if not (token_id is None or isinstance(token_id, str)):
         raise ValueError("jti is text")
+    # JSON may hold half of a surrogate pair, which no log, database or answer can. UnicodeEncodeError is a ValueError.
+    "".join((subject, scope, token_id or "", *runs)).encode()
     for time in (claims["exp"], *([issued_at] if issued_at is not None else [])):
         if isinstance(time, bool) or not isinstance(time, int | float):
             raise ValueError("exp and iat are numbers")

@@ -29,6 +29,11 @@ class CancelBody(Body):
     reason: Annotated[str, Field(max_length=500)] | None = None
 
 
+class InputBody(Body):
+    input_id: str = Field(max_length=64)
+    value: Any
+
+
 class FinishBody(Body):
     status: Literal["completed", "failed", "cancelled"]
     result: Any = None
@@ -85,6 +90,32 @@ async def cancel(call: Call) -> Response:
     body = await call.body(CancelBody)
     outcome = await call.services.runs.cancel(call.caller, call.run, body.reason)
     return reply(outcome.fields(), 202 if outcome.final is None else 200)
+
+
+@runs.add(
+    "POST", "/runs/{id}/pause", "Hold a run at its next checkpoint.", scopes=(Scope.CONTROL,), status=202,
+    problems=("run.finished",),
+)  # fmt: skip
+async def pause(call: Call) -> Response:
+    return reply({"status": await call.services.runs.control.pause(call.caller, call.run)}, 202)
+
+
+@runs.add(
+    "POST", "/runs/{id}/resume", "Let a paused run go on.", scopes=(Scope.CONTROL,), status=202,
+    problems=("run.finished",),
+)  # fmt: skip
+async def resume(call: Call) -> Response:
+    return reply({"status": await call.services.runs.control.resume(call.caller, call.run)}, 202)
+
+
+@runs.add(
+    "POST", "/runs/{id}/input", "Answer a run's question.", scopes=(Scope.CONTROL,), body=InputBody, status=202,
+    problems=("run.finished", "input.closed"),
+)  # fmt: skip
+async def answer(call: Call) -> Response:
+    body = await call.body(InputBody)
+    await call.services.runs.control.answer(call.caller, call.run, body.input_id, body.value)
+    return reply({"input_id": body.input_id}, 202)
 
 
 @runs.add(

@@ -175,9 +175,24 @@ class Socket:
                 self._bearer.require(Scope.CANCEL)
                 run = await runs.views.find(caller(self._bearer), command.run)
                 return (await runs.cancel(caller(self._bearer), run, command.reason)).fields(), None
+            case commands.PauseRun() | commands.ResumeRun() | commands.AnswerRun():
+                self._bearer.require(Scope.CONTROL)
+                return await self._control(command), None
             case commands.Ping():
                 pass
         return {}, None
+
+    async def _control(self, command: commands.PauseRun | commands.ResumeRun | commands.AnswerRun) -> dict[str, Any]:
+        steering, who = self._services.runs.control, caller(self._bearer)
+        run = await self._services.runs.views.find(who, command.run)
+        match command:
+            case commands.PauseRun():
+                return {"status": await steering.pause(who, run)}
+            case commands.ResumeRun():
+                return {"status": await steering.resume(who, run)}
+            case commands.AnswerRun():
+                await steering.answer(who, run, command.input_id, command.value)
+                return {"input_id": command.input_id}
 
     @property
     def _bearer(self) -> Principal:

@@ -1,7 +1,5 @@
 """A run's stream over HTTP: server-sent events and long-polls (PROTOCOL sections 4 and 5)."""
 
-import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,22 +11,20 @@ from gateway.auth import Principal, Scope
 from gateway.broker import Run
 from gateway.errors import Invalid, Problem
 from gateway.hub import Connection, Join
-from gateway.hub.subscription import read_past
-from gateway.routes.endpoint import Call, Endpoints, Query, refuse, reply
+from gateway.routes.endpoint import Call, Endpoints, Query, refuse
+from gateway.routes.polling import MAX_POLLED, poll
 from gateway.routes.request import BoundedRequest
 from gateway.routes.runs import STARTING, idempotency_key
 from gateway.routes.services import Services
 from gateway.transports import AsgiTransport, DirectTransport, Transport
 from gateway.transports.direct import STATE_KEY, Wire
-from gateway.wire import control, json
+from gateway.wire import control
 from gateway.wire.commands import Replay, Start, filter_of
 from gateway.wire.cursor import Cursor, Resume, parse, split_composite
 from gateway.wire.framing import SSE, SSE_CHUNKED, Chunked, CompositeSse, Framing
 
 streams = Endpoints()
 
-MAX_POLLED = 1000
-POLL_LOOKS_S = 0.5
 MAX_RUNS = 32
 NO_CURSOR = "0"
 DIALECTS = {"native": SSE}
@@ -71,7 +67,7 @@ async def events(call: Call) -> Response:
     query = call.query(StreamQuery)
     join = query.join(call.request.headers.get("Last-Event-ID"))
     if not (wants_stream(call.request) or query.dialect is not None):
-        return await _poll(call, join, wait_s=query.wait, limit=query.limit)
+        return await poll(call, join, wait_s=query.wait, limit=query.limit)
     return _stream_or_end(call, [(call.run, join)])
 
 
@@ -216,44 +212,3 @@ async def refuse_call(problem: Problem, services: Services, request: BoundedRequ
     if problem.status in (429, 503) and wants_stream(request):
         return Response(refusal_frames(services, problem), 200, HEADERS, content_type=CONTENT_TYPE)
     return await refuse(problem, request)
-
-
-async def _poll(call: Call, join: Join, *, wait_s: float, limit: int) -> Response:
-    services, hub = call.services, call.services.hub
-    hub.admit(call.bearer.subject)
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + wait_s
-    async with hub.topic(call.run) as topic:
-        resume, cursor = join.resolve(topic)
-        frames: list[bytes] = []
-        if resume is Resume.GAP:
-            first = str(Cursor(topic.epoch, cursor + 1))
-            frames.append(control.gap(run=topic.run, after=join.after or "", first=first).json)
-        while True:
-            while cursor < topic.tail and len(frames) < limit:
-                room = limit - len(frames)
-                chosen, reached, first = await read_past(
-                    services.broker, topic, join, cursor, limit=room, max_bytes=services.max_event_bytes
-                )
-                if first > cursor + 1:  # the oldest was let go of in the meantime
-                    after = str(Cursor(topic.epoch, cursor)) if cursor else ""
-                    frames.append(control.gap(run=topic.run, after=after, first=str(Cursor(topic.epoch, first))).json)
-                cursor = reached
-                frames += [event.json for event in chosen]
-            left = deadline - loop.time()
-            if frames or topic.terminal or left <= 0 or hub.draining:
-                break
-            # A look every now and then, so that a drain finds it answered.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(topic.moved(cursor), min(left, POLL_LOOKS_S))
-        done = topic.terminal and cursor >= topic.tail
-        told = json.dumps(
-            {
-                "cursor": str(Cursor(topic.epoch, cursor)) if cursor else "0",
-                "resume": resume,
-                "done": done,
-                "retry_ms": hub.pace.retry_ms,
-                "heartbeat_ms": hub.heartbeat_ms,
-            }
-        )
-    return reply(b'{"events":[' + b",".join(frames) + b"]," + told[1:])

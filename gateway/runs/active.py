@@ -4,11 +4,15 @@ Rule 1: the state is fed by the log's own echo of durable events, so it never kn
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from gateway.broker import Broker, NewRun, Producer, Run, Snapshot
 from gateway.errors import Conflict, Invalid, Problem
+from gateway.runs.asides import Gate, Questions
 from gateway.runs.limits import Limits
 from gateway.runs.viewers import Viewers
 from gateway.wire import events, json
@@ -48,6 +52,8 @@ class ActiveRun:
         self._now = now
         self._limits = limits
         self.viewers = Viewers()
+        self.gate = Gate()
+        self.questions = Questions()
         self._progress: float = 0
         self._early: list[Event] | None = []
         self._began_ms = run.created_at
@@ -150,6 +156,9 @@ class RunSink:
             draft = self._run.draft(type, fields)
         except Problem as problem:
             raise ValueError(problem.detail) from None
+        await self._write(draft)
+
+    async def _write(self, draft: Draft) -> None:
         try:
             await self._run.append(draft)
         except Conflict:
@@ -159,5 +168,20 @@ class RunSink:
     async def checkpoint(self) -> None:
         if self._run.state.status.terminal:
             raise asyncio.CancelledError("the run has ended")
+        gate = self._run.gate
+        if gate.asked_by is not None:
+            await self._write(events.lifecycle("run.paused", by=gate.asked_by))
+            await gate.passed()
+            await self._write(events.lifecycle("run.resumed", by=gate.resumed_by))
         # A cancellation that is waiting is delivered here.
         await asyncio.sleep(0)
+
+    async def ask(self, prompt: str, expected: TypeAdapter[Any]) -> Any:
+        input_id = secrets.token_hex(8)
+        answer = self._run.questions.ask(input_id, expected)
+        try:
+            asked = {"input_id": input_id, "prompt": prompt, "schema": expected.json_schema()}
+            await self.emit("input.requested", asked)
+            return await answer
+        finally:
+            self._run.questions.withdraw(input_id)

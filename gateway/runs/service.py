@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from gateway.broker import Broker, Key, NewRun, Run
 from gateway.errors import Conflict, Forbidden, Invalid, NotFound, Problem, Unavailable
 from gateway.runs.active import ActiveRun, Stop
+from gateway.runs.control import Control
 from gateway.runs.execution import Execution
 from gateway.runs.external import ExternalRuns
 from gateway.runs.limits import Limits
@@ -64,6 +65,7 @@ class Runs:
         self._retention = Retention(broker, self._roster, retention, now=now)
         self.views = Views(broker, self._roster)
         self.external = ExternalRuns(broker, self._roster)
+        self.control = Control(self._roster)
 
     async def start(self, caller: Caller, request: Start, *, key: str | None = None) -> tuple[Run, bool]:
         """Start a run and say whether it is new (False: the key named an earlier one).

@@ -73,13 +73,30 @@ class CancelRun(Command):
     reason: str | None = Field(default=None, max_length=500)
 
 
+class PauseRun(Command):
+    type: Literal["pause"]
+    run: str = Field(max_length=64)
+
+
+class ResumeRun(Command):
+    type: Literal["resume"]
+    run: str = Field(max_length=64)
+
+
+class AnswerRun(Command):
+    type: Literal["input"]
+    run: str = Field(max_length=64)
+    input_id: str = Field(max_length=64)
+    value: Any
+
+
 class Ping(Command):
     type: Literal["ping"]
 
 
-AnyCommand = Authenticate | Subscribe | Unsubscribe | StartRun | CancelRun | Ping
+AnyCommand = Authenticate | Subscribe | Unsubscribe | StartRun | CancelRun | PauseRun | ResumeRun | AnswerRun | Ping
 _COMMANDS: TypeAdapter[AnyCommand] = TypeAdapter(Annotated[AnyCommand, Field(discriminator="type")])
-TYPES = frozenset({"authenticate", "subscribe", "unsubscribe", "start", "cancel", "ping"})
+TYPES = frozenset({"authenticate", "subscribe", "unsubscribe", "start", "cancel", "pause", "resume", "input", "ping"})
 
 
 def decode(frame: str | bytes | None) -> dict[str, Any]:

@@ -79,3 +79,20 @@ async def blocking(ctx: Context, input: Words) -> int:
 def _block(seconds: float) -> int:
     time.sleep(seconds)
     return 1
+
+
+@pipeline("asking")
+async def asking(ctx: Context, input: Words) -> int:
+    """Asks for a number and gives it back."""
+    return await ctx.ask("How many?", int)
+
+
+@pipeline("steps")
+async def steps(ctx: Context, input: Words) -> int:
+    """Says a word and comes to a checkpoint, over and over."""
+    async with ctx.stage("writer", index=1, of=1):
+        for number in range(input.count):
+            await ctx.delta("body", f"{number} ")
+            await ctx.checkpoint()
+            await asyncio.sleep(input.gap_s)
+    return input.count
