@@ -4,10 +4,11 @@ Rule 1: this package knows nothing of the gateway. A pipeline runs against any `
 """
 
 from pipeline.context import Context, Recorder, Sink
-from pipeline.errors import PipelineError, ProviderError, ProviderRefused, Rejected, StagesFailed
+from pipeline.errors import BudgetExceeded, PipelineError, ProviderError, ProviderRefused, Rejected, StagesFailed
 from pipeline.registry import Pipeline, Registry, pipeline
 
 __all__ = [
+    "BudgetExceeded",
     "Context",
     "Pipeline",
     "PipelineError",

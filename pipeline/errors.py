@@ -4,7 +4,8 @@
     ├── Rejected                  the input makes no sense to this pipeline; another try would not help
     ├── StagesFailed              every alternative of a stage failed
     ├── ProviderError             a model provider failed; another try may succeed
-    └── ProviderRefused           a model provider declined the content
+    ├── ProviderRefused           a model provider declined the content
+    └── BudgetExceeded            the run has spent what it was allowed: it ends as cancelled, not as failed
 
 The message is shown to the run's viewers: it must be safe to read. Any other exception is a bug, and
 viewers see only an incident id.
@@ -35,3 +36,7 @@ class ProviderError(PipelineError):
 
 class ProviderRefused(PipelineError):
     code = "provider.refused"
+
+
+class BudgetExceeded(PipelineError):
+    code = "budget"

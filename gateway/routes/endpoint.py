@@ -150,7 +150,9 @@ async def answer(
     call = Call(services, request, principal)
     if run is not None:
         call = replace(call, run_or_none=await services.runs.views.find(call.caller, run))
-    return await endpoint.handler(call)
+    response = await endpoint.handler(call)
+    await request.body.received()  # also where no body is taken: a reply to half a request is often lost
+    return response
 
 
 def presented(request: Any, services: Services, *, joins: bool, websocket: bool = False) -> Presented:

@@ -52,6 +52,7 @@ class ActiveRun:
         self._now = now
         self._limits = limits
         self.viewers = Viewers()
+        self.usage: dict[str, Any] | None = None
         self.gate = Gate()
         self.questions = Questions()
         self._progress: float = 0
@@ -86,17 +87,28 @@ class ActiveRun:
         made = events.work(type, fields, max_bytes=self._limits.max_event_bytes)
         if type in ("progress", "draft"):
             self._progress = max(self._progress, fields.get("progress") or 0)
+        elif type == "llm.completed":
+            self._spend(fields)
         return made
+
+    def _spend(self, call: dict[str, Any]) -> None:
+        """A terminal event tells what all calls to models took together."""
+        spent = self.usage or {"input_tokens": 0, "output_tokens": 0, "cost_usd": 0.0}
+        self.usage = {
+            "input_tokens": spent["input_tokens"] + call["usage"]["input_tokens"],
+            "output_tokens": spent["output_tokens"] + call["usage"]["output_tokens"],
+            "cost_usd": spent["cost_usd"] + call["cost_usd"],
+        }
 
     async def publish(self, said: Sequence[tuple[str, dict[str, Any]]], *, producer: Producer | None) -> Cursor:
         """Append work events, all or nothing. Raises Invalid, Conflict."""
-        before = self._progress
+        before = self._progress, self.usage
         try:
             drafts = [self.draft(type, fields) for type, fields in said]
             self.published_at = asyncio.get_running_loop().time()
             return await self.append(*drafts, producer=producer)
         except (Invalid, Conflict):
-            self._progress = before  # what was refused raises nothing
+            self._progress, self.usage = before  # what was refused counts for nothing
             raise
 
     async def stopped_or_ended(self, *, timeout_s: float | None = None) -> None:
@@ -109,15 +121,20 @@ class ActiveRun:
 
     def completed(self, result: Any) -> Draft:
         """Raises TooLarge."""
-        return events.lifecycle("run.completed", result=result, duration_ms=self.duration_ms())
+        return events.lifecycle("run.completed", result=result, duration_ms=self.duration_ms(), usage=self.usage)
 
     def failed(self, code: str, message: str, *, retryable: bool, **more: Any) -> Draft:
         error = {"code": code, "message": message[:2000], "retryable": retryable, **more}
-        return events.lifecycle("run.failed", error=error, duration_ms=self.duration_ms())
+        return events.lifecycle("run.failed", error=error, duration_ms=self.duration_ms(), usage=self.usage)
 
     def cancelled(self, stop: Stop, *, forced: bool) -> Draft:
         return events.lifecycle(
-            "run.cancelled", by=stop.by, reason=stop.reason, forced=forced, duration_ms=self.duration_ms()
+            "run.cancelled",
+            by=stop.by,
+            reason=stop.reason,
+            forced=forced,
+            duration_ms=self.duration_ms(),
+            usage=self.usage,
         )
 
     def duration_ms(self) -> int:

@@ -13,11 +13,11 @@ from typing import Any
 import structlog
 
 from gateway.errors import Conflict, TooLarge, Unavailable
-from gateway.runs.active import ActiveRun, RunSink
+from gateway.runs.active import ActiveRun, RunSink, Stop
 from gateway.tasks import Tasks
 from gateway.wire import events
 from gateway.wire.events import Draft
-from pipeline import Context, Pipeline, PipelineError
+from pipeline import BudgetExceeded, Context, Pipeline, PipelineError
 
 log = structlog.get_logger(__name__)
 
@@ -116,6 +116,8 @@ class Execution:
 
     def _failure(self, error: BaseException) -> Draft:
         run = self._run
+        if isinstance(error, BudgetExceeded):
+            return run.cancelled(Stop(by="gateway", reason="budget"), forced=False)
         if isinstance(error, PipelineError):
             # Words or a code that cannot be told are a bug like any other.
             with contextlib.suppress(Exception):

@@ -5,7 +5,7 @@ import time
 
 from pydantic import BaseModel, Field
 
-from pipeline import Context, Rejected, pipeline
+from pipeline import BudgetExceeded, Context, Rejected, pipeline
 
 
 class Words(BaseModel):
@@ -96,3 +96,13 @@ async def steps(ctx: Context, input: Words) -> int:
             await ctx.checkpoint()
             await asyncio.sleep(input.gap_s)
     return input.count
+
+
+@pipeline("spending")
+async def spending(ctx: Context, input: Words) -> None:
+    """Calls a model twice and then has spent too much."""
+    for call in ("one", "two"):
+        await ctx.emit("llm.started", call=call, model="m")
+        used = {"input_tokens": 10, "output_tokens": 5}
+        await ctx.emit("llm.completed", call=call, model="m", usage=used, cost_usd=0.25)
+    raise BudgetExceeded

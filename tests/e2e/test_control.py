@@ -98,3 +98,10 @@ async def test_an_external_run_is_paused_at_once(client):
     run = await start(client, "external")
     assert (await client.post(f"/runs/{run}/pause")).json() == {"status": "paused"}
     assert (await client.post(f"/runs/{run}/resume")).json() == {"status": "running"}
+
+
+async def test_a_run_over_its_budget_ends_cancelled_with_what_it_used(client):
+    run = await start(client, "spending")
+    end = (await until(client, run, "run.cancelled"))[-1]
+    assert (end["by"], end["reason"]) == ("gateway", "budget")
+    assert end["usage"] == {"input_tokens": 20, "output_tokens": 10, "cost_usd": 0.5}
