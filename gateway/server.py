@@ -132,6 +132,8 @@ class Connection(TCPServer):
                 await self.protocol.handle(RawData(data))
         except OSError:
             pass  # the client went away
+        if self._wire.on_lost is not None:
+            self._wire.on_lost()
         await self.protocol.handle(Closed())
         # Nobody will ask again: the wait for a next request would keep the socket for the whole of it.
         await self.idle_task.stop()
@@ -172,8 +174,8 @@ class Server:
             task.add_done_callback(self._connections.discard)
             writer.transport.set_write_buffer_limits(high=self._high_water)
             _notice_the_dead(writer, within_s=settings.stall_timeout_s)
-            # A connection that is cut at the end is no fault, and asyncio would log it as one.
-            with contextlib.suppress(asyncio.CancelledError):
+            # A connection that is cut is no fault, at the end or by the kernel, and asyncio would log it as one.
+            with contextlib.suppress(asyncio.CancelledError, OSError):
                 await Connection(app, loop, self._config, self._context, state, reader, writer)
 
         server = await asyncio.start_server(accepted, sock=listening, backlog=BACKLOG)

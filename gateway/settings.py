@@ -52,7 +52,9 @@ class Settings(BaseSettings):
     cancel_grace_s: float = Field(5, ge=0, le=3600, description="time a cancelled pipeline has to stop by itself")
     drain_s: float = Field(10, ge=0, le=3600, description="time a shutdown may take")
     drain_runs: Literal["wait", "end"] = Field("wait", description="at a shutdown: give runs time, or end them at once")
-    stall_timeout_s: float = Field(30, gt=0, description="a connection that takes nothing for so long is cut off")
+    stall_timeout_s: float = Field(
+        30, gt=0, le=86_400, description="a client that takes nothing for so long is cut off"
+    )
     external_idle_s: float = Field(300, gt=0, description="an external run without a publish for so long is orphaned")
 
     max_runs: int = Field(1000, ge=1, description="unfinished runs in all")

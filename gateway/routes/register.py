@@ -1,14 +1,16 @@
 """Binds the declared addresses to Quart, with problem+json for everything else."""
 
-from typing import Any
+from typing import Any, cast
 
 from quart import Quart, Response, has_request_context, request, websocket
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as MethodNotAllowed405
 
 from gateway.errors import Invalid, MethodNotAllowed, NotFound, Problem
-from gateway.routes.endpoint import Endpoint, answer, incident
+from gateway.routes.door import JoinDoor
+from gateway.routes.endpoint import Endpoint, incident
 from gateway.routes.meta import meta
+from gateway.routes.respond import respond
 from gateway.routes.runs import runs
 from gateway.routes.services import Services
 from gateway.routes.socket import Socket
@@ -32,6 +34,9 @@ def register(app: Quart, services: Services) -> None:
     async def socket() -> Response | None:
         return await Socket(services, _behind(websocket)).serve()
 
+    # How Quart takes middleware.
+    app.asgi_app = cast("Any", JoinDoor(app.asgi_app, services, ENDPOINTS))  # type: ignore[method-assign]
+
     @app.errorhandler(HTTPException)
     async def refused(error: HTTPException) -> Response:
         response = await refuse_call(_problem(error), services, current_request())
@@ -46,10 +51,7 @@ def register(app: Quart, services: Services) -> None:
 
 def _view(endpoint: Endpoint, services: Services) -> Any:
     async def view(id: str | None = None, file: str = "") -> Response:
-        try:
-            return await answer(endpoint, services, current_request(), run=id, file=file)
-        except Problem as problem:
-            return await refuse_call(problem, services, current_request())
+        return await respond(endpoint, services, current_request(), run=id, file=file)
 
     return view
 

@@ -6,7 +6,7 @@ Rule 2: it reads all the time, so a client that takes nothing can still cancel.
 """
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from quart import Response, Websocket
@@ -23,6 +23,9 @@ from gateway.wire.codes import OF_PROBLEM, Close
 from gateway.wire.framing import WEBSOCKET
 from gateway.wire.websocket import payloads, text
 
+if TYPE_CHECKING:
+    from gateway.routes.door import PlainSocket
+
 log = structlog.get_logger(__name__)
 
 SUBPROTOCOL = "runcast.v1"
@@ -33,7 +36,7 @@ MAX_INVALID_FRAMES = 10
 class Socket:
     """One WebSocket, from its handshake to its close."""
 
-    def __init__(self, services: Services, websocket: Websocket) -> None:
+    def __init__(self, services: Services, websocket: "Websocket | PlainSocket") -> None:
         self._services = services
         self._websocket = websocket
         self._principal: Principal | None = None
@@ -90,6 +93,8 @@ class Socket:
             await self._commands()
         except TimeoutError:
             self._connection.finish(Close.CREDENTIAL)
+        except ConnectionResetError:
+            self._connection.finish()
         except Problem as problem:
             self._connection.finish(OF_PROBLEM.get(problem.code, Close.CREDENTIAL))
         except asyncio.CancelledError:

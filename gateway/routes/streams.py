@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 from quart import Response, Websocket
@@ -22,6 +22,9 @@ from gateway.wire import control
 from gateway.wire.commands import Replay, Start, filter_of
 from gateway.wire.cursor import Cursor, Resume, parse, split_composite
 from gateway.wire.framing import SSE, SSE_CHUNKED, Chunked, CompositeSse, Framing
+
+if TYPE_CHECKING:
+    from gateway.routes.door import PlainSocket
 
 streams = Endpoints()
 
@@ -128,7 +131,7 @@ def _at_end(run: Run, join: Join) -> bool:
 
 
 def transport_for(
-    request: BoundedRequest | Websocket, services: Services, *, direct: Framing, fallback: Framing
+    request: "BoundedRequest | Websocket | PlainSocket", services: Services, *, direct: Framing, fallback: Framing
 ) -> tuple[Transport, Framing]:
     """The fastest way to this client: past the HTTP layer where the server lets us, else through it."""
     limit = services.hub.limits.max_buffer_bytes
@@ -149,7 +152,9 @@ def _stream(
     composite: bool = False,
 ) -> Response:
     plain: Framing = CompositeSse({run.id: _start(join) for run, join in joins}) if composite else SSE
-    body = _frames(services, request, principal, joins, plain)
+    chunked = SSE_CHUNKED if plain is SSE else Chunked(plain)
+    transport, framing = transport_for(request, services, direct=chunked, fallback=plain)
+    body = _frames(services, transport, framing, principal, list(joins), plain)
     response = Response(body, 200, HEADERS, content_type=CONTENT_TYPE)
     response.timeout = None  # Quart would cut the stream after a minute, in silence
     return response
@@ -162,15 +167,14 @@ def _start(join: Join) -> str:
 
 async def _frames(
     services: Services,
-    request: BoundedRequest,
+    transport: Transport,
+    framing: Framing,
     principal: Principal,
-    joins: Sequence[tuple[Run, Join]],
+    joins: list[tuple[Run, Join]],
     plain: Framing,
 ) -> AsyncGenerator[bytes]:
     """What goes through the ASGI server: the head's frames, and all others where there is no direct way."""
     hub = services.hub
-    chunked = SSE_CHUNKED if plain is SSE else Chunked(plain)
-    transport, framing = transport_for(request, services, direct=chunked, fallback=plain)
     connection: Connection | None = None
     try:
         connection = hub.open(transport, framing, subject=principal.subject, expires_at=principal.expires_at, sole=True)
@@ -182,6 +186,9 @@ async def _frames(
         # Asked for more: the first frame is on its way, so whatever is written now comes after it.
         for subscription in subscriptions:
             subscription.start()
+        # A stream lives long: what only its beginning needed is let go of.
+        joins.clear()
+        del subscriptions, resume, principal
         async for chunk in transport.outlet():
             yield chunk
     except Problem as problem:

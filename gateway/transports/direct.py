@@ -6,7 +6,7 @@ bytes go straight to its asyncio transport, at little more than the cost of the 
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 STATE_KEY = "runcast.wire"
@@ -16,11 +16,12 @@ STATE_KEY = "runcast.wire"
 class Wire:
     """The asyncio side of one accepted connection, as the server hands it to the app under `STATE_KEY`.
 
-    `heard_at`: when bytes last came in, in loop time.
+    `heard_at`: when bytes last came in, in loop time. `on_lost` is called when the client is gone.
     """
 
     writer: asyncio.StreamWriter
     heard_at: float
+    on_lost: Callable[[], None] | None = None
 
 
 class DirectTransport:
@@ -33,6 +34,7 @@ class DirectTransport:
         self._file = wire.writer.get_extra_info("socket").fileno()
         self._limit = limit
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        wire.on_lost = self.finish
 
     def write(self, data: bytes) -> None:
         # uvloop raises when the client has gone in the meantime.
@@ -64,7 +66,10 @@ class DirectTransport:
         return self._socket.get_write_buffer_size()
 
     async def drained(self) -> None:
-        await self._writer.drain()
+        try:
+            await self._writer.drain()
+        except OSError as error:  # the kernel gave up on the client (ETIMEDOUT), too
+            raise ConnectionResetError from error
 
     def heard_at(self) -> float | None:
         return self._wire.heard_at
@@ -72,6 +77,7 @@ class DirectTransport:
     def finish(self) -> None:
         if not self._finished.done():
             self._finished.set_result(None)
+            self._wire.on_lost = None
 
     def abort(self) -> None:
         self.finish()

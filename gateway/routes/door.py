@@ -1,0 +1,146 @@
+"""The join door: streams and sockets straight from ASGI, for as long as they live.
+
+Quart's request path costs a connection three tasks and its contexts, and a stream keeps them all its life. Here it
+costs one task. What is answered comes from the same functions as on the Quart routes, which stand beside it and serve
+every client and server that has no direct way.
+
+Rule 1: this door opens and carries; it decides nothing. Checks, refusals and streams are those of `Endpoint`s.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, cast
+
+from quart import Response
+from quart.utils import encode_headers
+from werkzeug.datastructures import Headers
+from werkzeug.sansio.request import Request as Handshake
+
+from gateway.routes.endpoint import Endpoint, incident
+from gateway.routes.request import BoundedRequest
+from gateway.routes.respond import respond
+from gateway.routes.services import Services
+from gateway.routes.socket import Socket
+from gateway.transports.direct import STATE_KEY
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+_BODY = frozenset({b"content-length", b"transfer-encoding"})
+
+
+class Asked(NamedTuple):
+    method: str
+    path: str
+
+
+class JoinDoor:
+    """ASGI middleware: takes what opens a stream on a direct connection, and leaves the rest to `app`."""
+
+    def __init__(self, app: App, services: Services, endpoints: tuple[Endpoint, ...]) -> None:
+        self._app = app
+        self._services = services
+        self._joins = [
+            (re.compile(endpoint.path.replace("{id}", "(?P<id>[^/]+)")), endpoint)
+            for endpoint in endpoints
+            if endpoint.joins
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket") and STATE_KEY in (scope.get("state") or {}):
+            if scope["type"] == "websocket" and scope["path"] == "/ws":
+                await self._socket(scope, receive, send)
+                return
+            if scope["type"] == "http" and scope["http_version"] == "1.1" and _asks_for_stream(scope):
+                for path, endpoint in self._joins:
+                    if match := path.fullmatch(scope["path"]):
+                        await self._stream(endpoint, match.groupdict().get("id"), scope, send)
+                        return
+        await self._app(scope, receive, send)
+
+    async def _stream(self, endpoint: Endpoint, run: str | None, scope: Scope, send: Send) -> None:
+        request = BoundedRequest(
+            scope["method"],
+            scope["scheme"],
+            scope["path"],
+            scope["query_string"],
+            _headers(scope),
+            scope.get("root_path", ""),
+            scope["http_version"],
+            max_content_length=0,
+            scope=cast("Any", scope),
+            send_push_promise=_push_nothing,
+        )
+        request.body.set_complete()
+        asked = Asked(request.method, request.path)
+        answering = respond(endpoint, self._services, request, run=run)
+        del request, scope  # a stream lives long: what only its beginning needs is let go of
+        try:
+            await _send_response(await answering, send, prefix="http.response")
+        except Exception as error:  # noqa: BLE001 - the head is out: all that can be done is to say it in the log
+            incident(error, asked)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = await Socket(self._services, PlainSocket(scope, receive, send)).serve()
+        if refusal is not None:
+            await _send_response(refusal, send, prefix="websocket.http.response")
+
+
+class PlainSocket(Handshake):
+    """A WebSocket handshake and its frames, with the methods of Quart's that `Socket` uses."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__("GET", scope["scheme"], None, "", scope["path"], scope["query_string"], _headers(scope), None)
+        self.scope = scope
+        self.http_version: str = scope["http_version"]
+        self.requested_subprotocols: list[str] = scope.get("subprotocols", [])
+        self._receive = receive
+        self._send = send
+
+    async def accept(self, *, subprotocol: str | None = None) -> None:
+        await self._receive()  # websocket.connect
+        await self._send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+
+    async def receive(self) -> str | bytes:
+        """The next frame. Raises ConnectionResetError when the client is gone."""
+        message = await self._receive()
+        if message["type"] != "websocket.receive":
+            raise ConnectionResetError
+        data: str | bytes = message["text"] if message.get("text") is not None else message["bytes"]
+        return data
+
+    async def send(self, data: str) -> None:
+        await self._send({"type": "websocket.send", "text": data, "bytes": None})
+
+    async def close(self, code: int, reason: str = "") -> None:
+        await self._send({"type": "websocket.close", "code": code, "reason": reason})
+
+
+def _asks_for_stream(scope: Scope) -> bool:
+    """A plain GET that names the media type. One with a body takes the longer way, where it is bounded."""
+    if scope["method"] != "GET":
+        return False
+    names = dict(scope["headers"])
+    return b"text/event-stream" in names.get(b"accept", b"").lower() and _BODY.isdisjoint(names)
+
+
+def _headers(scope: Scope) -> Headers:
+    return Headers([(name.decode("latin1").title(), value.decode("latin1")) for name, value in scope["headers"]])
+
+
+async def _push_nothing(path: str, headers: Headers) -> None:
+    """HTTP/2 push is not offered."""
+
+
+async def _send_response(response: Response, send: Send, *, prefix: str) -> None:
+    start = {"type": f"{prefix}.start", "status": response.status_code, "headers": encode_headers(response.headers)}
+    chunks = response.response
+    del response
+    await send(start)
+    del start
+    async with chunks as body:
+        async for chunk in body:
+            await send({"type": f"{prefix}.body", "body": chunk, "more_body": True})
+    await send({"type": f"{prefix}.body", "body": b"", "more_body": False})
