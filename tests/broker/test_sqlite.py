@@ -1,0 +1,182 @@
+"""What the SQLite broker promises beside the contract: its file, and what happens when that fails."""
+
+import asyncio
+import os
+import shutil
+import sqlite3
+
+import pytest
+
+from gateway.broker import Key, Page, Producer, Snapshot, SqliteBroker
+from gateway.errors import Conflict
+from gateway.wire import json
+from gateway.wire.status import Status
+from tests.broker.doubles import (
+    CANCELLING,
+    COMPLETED,
+    EVERYTHING,
+    Recording,
+    begun,
+    everything,
+    finished,
+    keep,
+    new_run,
+    queued,
+    says,
+    unavailable,
+)
+
+
+async def test_a_reopened_file_has_everything(opened):
+    broker = await opened()
+    done, running = await finished(broker), await begun(broker)
+    keyed, _ = await broker.create(new_run(), [queued()], key=Key("k", b"d"))
+    await broker.append(running, [says("ä\n")], producer=Producer("w", 3, 1))
+    await broker.append(running, [CANCELLING])
+    await keep(broker, done, offset=3)
+    before = {run: (await broker.get(run), await everything(broker, run)) for run in (done, running, keyed.id)}
+    await broker.close()
+    broker = await opened()
+    for run, (record, stored) in before.items():
+        assert await broker.get(run) == record
+        assert await everything(broker, run) == stored
+    assert {run.id: run.status for run in await broker.unfinished()} == {running: "cancelling", keyed.id: "queued"}
+    assert await broker.snapshot(done) == Snapshot(3, b"{}", b'{"s":1}')
+    assert (await broker.create(new_run(), [queued()], key=Key("k", b"d")))[0].id == keyed.id
+    assert (await broker.append(running, [], producer=Producer("w", 3, 1))).offset == 3
+    with pytest.raises(Conflict, match="fenced"):
+        await broker.append(running, [says("x")], producer=Producer("w", 2, 1))
+    assert (await broker.append(running, [says("x")], producer=Producer("w", 3, 2))).offset == 5
+    assert [run.id for run in await broker.page(Page(EVERYTHING, status=Status.CANCELLING))] == [running]
+
+
+async def test_a_run_goes_on_after_reopening_without_a_hole_and_under_the_same_epoch(opened):
+    broker = await opened()
+    run = await begun(broker)
+    await broker.append(run, [says("a"), says("b")])
+    await keep(broker, run, max_events=1)
+    weight = broker.weigh(run)
+    await broker.close()
+    broker = await opened()
+    sink = Recording()
+    position = await broker.watch(run, sink)
+    assert (position.floor, position.tail, position.status) == (3, 4, Status.RUNNING)
+    assert broker.weigh(run) == weight
+    cursor = await broker.append(run, [COMPLETED])
+    assert (str(cursor), sink.offsets) == (f"{position.epoch}-5", [5])
+
+
+async def test_a_file_belongs_to_one_broker_at_a_time(opened):
+    broker = await opened()
+    second = SqliteBroker(broker._path)
+    assert "another gateway has it open" in await unavailable(second.open())
+    await second.close()
+    await begun(broker)
+    await broker.close()
+    await (await opened()).unfinished()
+
+
+@pytest.mark.parametrize("content", [b"this is no database" * 100, b"SQLite format 3\x00" + b"\xff" * 5000])
+async def test_a_file_that_is_no_database_is_refused_by_its_name_and_left_as_it_is(tmp_path, content):
+    path = tmp_path / "log.db"
+    path.write_bytes(content)
+    broker = SqliteBroker(path)
+    assert str(path) in await unavailable(broker.open())
+    assert path.read_bytes() == content
+    await broker.close()
+
+
+async def test_a_place_where_no_file_can_be_is_refused_by_its_name(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "log.db", tmp_path):
+        broker = SqliteBroker(path)
+        assert str(path) in await unavailable(broker.open())
+        await broker.close()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
+async def test_a_read_only_folder_is_refused_by_its_name(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o500)
+    broker = SqliteBroker(folder / "log.db")
+    assert str(folder) in await unavailable(broker.open())
+    await broker.close()
+
+
+async def test_a_schema_of_the_future_is_refused_and_left_as_it_is(opened, tmp_path):
+    broker = await opened()
+    run = await begun(broker)
+    await broker.close()
+    connection = sqlite3.connect(tmp_path / "log.db")
+    connection.execute("PRAGMA user_version=999")
+    connection.close()
+    later = SqliteBroker(tmp_path / "log.db")
+    assert "schema version 999" in await unavailable(later.open())
+    await later.close()
+    connection = sqlite3.connect(tmp_path / "log.db")
+    assert connection.execute("SELECT id FROM runs").fetchone() == (run,)
+    connection.close()
+
+
+async def test_a_folder_that_is_missing_is_made(opened):
+    await begun(await opened("deep/er/log.db"))
+
+
+async def test_before_it_is_open_and_after_it_is_closed_nothing_is_promised(opened, tmp_path):
+    await unavailable(SqliteBroker(tmp_path / "other.db").create(new_run(), [queued()]))
+    broker = await opened()
+    run = await begun(broker)
+    await broker.close()
+    for call in (
+        broker.append(run, [says("a")]),
+        broker.get(run),
+        everything(broker, run),
+        broker.page(Page(EVERYTHING)),
+    ):
+        await unavailable(call)
+
+
+async def test_what_was_asked_before_closing_is_done(opened):
+    broker = await opened()
+    run = await begun(broker)
+    appends = [asyncio.ensure_future(broker.append(run, [says(str(n))])) for n in range(10)]
+    await asyncio.sleep(0)
+    await broker.close()
+    assert [(await append).offset for append in appends] == list(range(3, 13))
+    assert len(await everything(await opened(), run)) == 12
+
+
+async def crash(broker: SqliteBroker, folder) -> None:
+    """A copy of the file as it is on the disk now: what a new process would find."""
+    folder.mkdir()
+    for part in broker._path.parent.glob("log.db*"):
+        shutil.copy(part, folder / part.name)
+
+
+@pytest.mark.parametrize(
+    "durable, boot, changes", [(False, "two", True), (False, "one", False), (True, "two", False), (False, "", True)]
+)
+async def test_only_a_stop_that_may_have_lost_events_gives_unfinished_runs_a_new_epoch(
+    opened, tmp_path, durable, boot, changes
+):
+    broker = await opened(boot="one", durable=durable)
+    run, done = await begun(broker), await finished(broker)
+    await broker.append(run, [says('"id":"x-1"')])
+    epochs = [(await broker.get(each)).epoch for each in (run, done)]
+    await crash(broker, tmp_path / "crashed")
+    after = await opened("crashed/log.db", boot=boot, durable=False)
+    assert ((await after.get(run)).epoch != epochs[0]) is changes
+    assert (await after.get(done)).epoch == epochs[1]
+    epoch = (await after.get(run)).epoch
+    for event in await everything(after, run):
+        assert json.loads(event.json)["id"] == event.id == f"{epoch}-{event.offset}"
+    assert (await everything(after, run))[2].json.endswith(b'"block":"b","delta":"\\"id\\":\\"x-1\\""}')
+    assert str(await after.append(run, [COMPLETED])) == f"{epoch}-4"
+
+
+async def test_a_clean_stop_keeps_every_epoch_whatever_the_boot(opened):
+    broker = await opened(boot="one")
+    run = await begun(broker)
+    epoch = (await broker.get(run)).epoch
+    await broker.close()
+    assert (await (await opened(boot="two")).get(run)).epoch == epoch
