@@ -22,6 +22,9 @@ check: $(VENV)/test.installed node_modules/.installed
 	npm run --silent check
 	$(MAKE) test
 
+stress: $(VENV)/test.installed
+	$(BIN)/python -m tests.stress $(ARGS)
+
 $(VENV)/pip.installed:
 	$(PYTHON) -m venv $(VENV) || (tests/install-system-packages python3-venv && $(PYTHON) -m venv $(VENV))
 	touch $@

@@ -126,6 +126,9 @@ class Broker(Protocol):
         digest differs.
         """
 
+    async def find_key(self, owner: str, key: Key) -> Run | None:
+        """The run that was made with this key. Raises Conflict (`key.conflict`) when the digest differs."""
+
     async def append(self, run: str, drafts: Sequence[Draft], *, producer: Producer | None = None) -> Cursor:
         """Append all of `drafts` or nothing; return the cursor of the last when they are durable.
 

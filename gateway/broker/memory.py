@@ -64,6 +64,9 @@ class MemoryBroker:
         stream.reached(self._place(kept, drafts))
         return kept.run, True
 
+    async def find_key(self, owner: str, key: Key) -> Run | None:
+        return self._earlier(owner, key)
+
     async def append(self, run: str, drafts: Sequence[Draft], *, producer: Producer | None = None) -> Cursor:
         kept = self._find(run)
         if producer is not None and not kept.run.status.terminal:
@@ -114,7 +117,9 @@ class MemoryBroker:
         return kept.snapshot if kept else None
 
     async def keep(self, run: str, snapshot: Snapshot, *, max_events: int, max_bytes: int) -> int:
-        kept = self._find(run)
+        kept = self._runs.get(run)
+        if kept is None:
+            return 0
         kept.snapshot = snapshot
         kept.run = replace(kept.run, summary=snapshot.summary)
         cut = max(0, len(kept.events) - max_events)

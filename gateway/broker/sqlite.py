@@ -91,11 +91,17 @@ class SqliteBroker:
             earlier = await self._commits.query(queries.find_key, run.owner, key.text, self._ms() - KEY_LIFE_MS)
             if earlier is None:
                 return await self._create(run, drafts, key), True
-        digest, record = earlier
+        return self._earlier(key, *earlier), False
+
+    async def find_key(self, owner: str, key: Key) -> Run | None:
+        earlier = await self._commits.query(queries.find_key, owner, key.text, self._ms() - KEY_LIFE_MS)
+        return self._earlier(key, *earlier) if earlier is not None else None
+
+    def _earlier(self, key: Key, digest: bytes, record: Run) -> Run:
         if digest != key.digest:
             raise Conflict("key.conflict")
-        open_ = self._streams.get(record.id)
-        return (open_.record if open_ else record), False
+        stream = self._streams.get(record.id)
+        return stream.record if stream else record
 
     async def _create(self, run: NewRun, drafts: Sequence[Draft], key: Key | None) -> Run:
         self._commits.check()
@@ -225,7 +231,6 @@ class SqliteBroker:
                 stream.number,
                 stream.status,
                 tail=stream.tail,
-                bytes=stream.bytes,
                 started_at=stream.started_at,
                 finished_at=finished_at,
             )

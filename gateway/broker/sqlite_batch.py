@@ -11,13 +11,15 @@ from gateway.wire.events import Event
 from gateway.wire.status import Status
 
 ERASED_AT_ONCE = 2000
+_WEIGH = "UPDATE runs SET bytes = (SELECT sum(length(json)) FROM events WHERE run = ?) WHERE number = ?"
 
 
 class Batch:
-    """All that one transaction writes. Statements run in the order given, events after them."""
+    """All that one transaction writes: runs and keys, then events, then what the events make of their runs."""
 
     def __init__(self) -> None:
         self._statements: list[tuple[str, tuple[Any, ...]]] = []
+        self._statuses: list[tuple[str, tuple[Any, ...]]] = []
         self._events: list[tuple[int, int, str, bytes]] = []
 
     def create(self, number: int, run: Run) -> None:
@@ -35,14 +37,16 @@ class Batch:
         self._statements.append(("INSERT INTO requests VALUES (?, ?, ?, ?, ?)", (number, *producer, offset)))
 
     def status(
-        self, number: int, status: Status, *, tail: int, bytes: int, started_at: int | None, finished_at: int | None
+        self, number: int, status: Status, *, tail: int, started_at: int | None, finished_at: int | None
     ) -> None:
-        self._statements.append(
+        self._statuses.append(
             (
-                "UPDATE runs SET status = ?, tail = ?, bytes = ?, started_at = ?, finished_at = ? WHERE number = ?",
-                (status, tail, bytes, started_at, finished_at, number),
+                "UPDATE runs SET status = ?, tail = ?, started_at = ?, finished_at = ? WHERE number = ?",
+                (status, tail, started_at, finished_at, number),
             )
         )
+        if finished_at is not None:
+            self._statuses.append((_WEIGH, (number, number)))
 
     def events(self, number: int, events: Sequence[Event]) -> None:
         self._events += [(number, event.offset, event.type, event.json) for event in events]
@@ -53,6 +57,8 @@ class Batch:
             for statement, values in self._statements:
                 write.execute(statement, values)
             write.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", self._events)
+            for statement, values in self._statuses:
+                write.execute(statement, values)
             write.execute("COMMIT")
         except BaseException:
             if write.in_transaction:

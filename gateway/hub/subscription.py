@@ -85,6 +85,11 @@ class Subscription:
         self.resume, self.cursor = join.resolve(topic)
         self.state = State.BEHIND
 
+    @property
+    def at_end(self) -> bool:
+        """Whether the client has everything and nothing will come."""
+        return self.topic.terminal and self.cursor >= self.topic.tail
+
     def start(self) -> None:
         """Say a gap, then send what is missing. To be called once the client knows of the subscription."""
         if self.resume is Resume.GAP:

@@ -166,7 +166,10 @@ class Socket:
                 types = commands.filter_of(command.types) if command.types is not None else None
                 join = Join(command.after, command.replay, types)
                 subscription = await hub.subscribe(self._connection, run, join)
-                return {"resume": subscription.resume}, subscription
+                told: dict[str, Any] = {"resume": subscription.resume}
+                if subscription.at_end:
+                    told["done"] = True
+                return told, subscription
             case commands.Unsubscribe():
                 known = self._connection.subscriptions.get(command.run)
                 if known is not None:

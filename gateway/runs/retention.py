@@ -5,6 +5,7 @@ Rule 2: what is told of a run stays complete: its folded state is stored in the 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -42,6 +43,8 @@ class Retention:
                 await self.sweep()
             except Unavailable:
                 return
+            except Problem as problem:
+                log.warning("not everything could be forgotten", code=problem.code)
 
     async def sweep(self) -> None:
         limits = self._roster.limits
@@ -75,10 +78,5 @@ class Retention:
             return
 
     async def _erase(self, run: str) -> None:
-        try:
+        with contextlib.suppress(NotFound):  # someone else was faster
             await self._broker.erase(run)
-        except NotFound:
-            pass  # someone else was faster
-        except Problem as problem:
-            log.warning("a run could not be forgotten", run=run, code=problem.code)
-            raise

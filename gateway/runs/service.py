@@ -14,7 +14,7 @@ import uuid_utils
 from pydantic import ValidationError
 
 from gateway.broker import Broker, Key, NewRun, Run
-from gateway.errors import Conflict, Forbidden, Invalid, NotFound, Problem, Unavailable
+from gateway.errors import Conflict, Forbidden, Invalid, NotFound, Problem, TooMany, Unavailable
 from gateway.runs.active import ActiveRun, Stop
 from gateway.runs.control import Control
 from gateway.runs.execution import Execution
@@ -142,7 +142,14 @@ class Runs:
         if self._draining:
             code = "server.draining" if self._broker.available else "broker.unavailable"
             raise Unavailable(code, retry_after_ms=1000)
-        self._roster.reserve(run.owner)
+        try:
+            self._roster.reserve(run.owner)
+        except TooMany:
+            # A repeat asks for nothing new.
+            earlier = await self._broker.find_key(run.owner, key) if key is not None else None
+            if earlier is None:
+                raise
+            return earlier, False
         return await self._carry_through(self._create(run, pipeline, input, key))
 
     async def _create(self, run: NewRun, pipeline: Pipeline | None, input: Any, key: Key | None) -> tuple[Run, bool]:

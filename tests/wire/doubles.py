@@ -1,6 +1,5 @@
 """Events for tests: one valid body for every type, and random sequences of them."""
 
-import asyncio
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -8,9 +7,6 @@ from hypothesis import strategies as st
 
 from gateway.wire import events
 from gateway.wire.events import Draft, Event
-
-# A loop is there only where a test makes one; looptime would else make one for every test that has none, and leave it.
-asyncio.set_event_loop(None)
 
 # Every property test runs the same bounded set of cases each time.
 BOUNDED = settings(
