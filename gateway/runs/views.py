@@ -11,6 +11,7 @@ from gateway.errors import Conflict, NotFound, RunFailed
 from gateway.runs.roster import Roster, fold_log
 from gateway.wire import json
 from gateway.wire.cursor import Cursor
+from gateway.wire.state import State
 from gateway.wire.status import Status
 
 
@@ -42,6 +43,13 @@ class Views:
         else:
             state, tail = await fold_log(self._broker, run.id, upto=run.tail), run.tail
         return {**_names(run), **state.fields(), "tail": str(Cursor(run.epoch, tail))}
+
+    async def state(self, run: str, *, upto: int) -> State:
+        """The folded state with all events up to an offset, and perhaps more."""
+        active = self._roster.get(run)
+        return (
+            active.state if active is not None and active.tail >= upto else await fold_log(self._broker, run, upto=upto)
+        )
 
     async def page(self, page: Page) -> tuple[list[dict[str, Any]], str | None]:
         """Summaries, newest first, and where the next page begins (None: nowhere)."""

@@ -24,6 +24,7 @@ class State:
         self.message: str | None = None
         self.progress: float = 0
         self.drafts: dict[str, str] = {}
+        self.block: str | None = None  # the last that was written to
         self.result: Any = None
         self.error: dict[str, Any] | None = None
         self.usage: dict[str, Any] | None = None
@@ -36,6 +37,7 @@ class State:
     def apply_fields(self, type: str, fields: dict[str, Any]) -> None:
         """`fields` holds at least `ts` and the event's own."""
         if type == "delta":
+            self.block = fields["block"]
             self._blocks.setdefault(fields["block"], []).append(fields["delta"])
         elif type in ("progress", "draft"):
             self.stage = fields["stage"]
@@ -84,7 +86,7 @@ class State:
         }
 
     def dump(self) -> bytes:
-        return json.dumps(self.fields())
+        return json.dumps({**self.fields(), "block": self.block})
 
     @classmethod
     def load(cls, data: bytes) -> Self:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Self
 
 import httpx
 
@@ -34,6 +35,8 @@ def free_port() -> int:
 
 class GatewayProcess:
     """`settings` become `RUNCAST_*`. The log is in `folder`, with the gateway's output."""
+
+    command: tuple[str, ...] = ("gateway", "serve")
 
     def __init__(self, folder: Path, *arguments: str, **settings: object) -> None:
         self.folder = folder
@@ -67,14 +70,14 @@ class GatewayProcess:
         own = [str(event) for event in events if event["event"] in ("request failed", "task failed")]
         return own + [line for line in logged if line.startswith(("Traceback", "ERROR", "Exception", "Task "))]
 
-    def start(self) -> "GatewayProcess":
+    def start(self) -> Self:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RUNCAST_")}
         environment |= {f"RUNCAST_{n.upper()}": str(v) for n, v in self.settings.items() if v is not None}
         environment["PYTHONPATH"] = str(ROOT)
         environment["PYTHONUNBUFFERED"] = "1"
         with (self.folder / "gateway.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "serve", "--bind", f"127.0.0.1:{self.port}", *self.arguments],
+                [sys.executable, "-m", *self.command, "--bind", f"127.0.0.1:{self.port}", *self.arguments],
                 env=environment,
                 cwd=self.folder,
                 stdout=log,
@@ -102,7 +105,7 @@ class GatewayProcess:
             self.process.wait()
             raise AssertionError(f"the gateway did not stop:\n{self.output}") from None
 
-    def __enter__(self) -> "GatewayProcess":
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:

@@ -1,0 +1,75 @@
+"""What no client library would send: refused at the door, and the connection closed."""
+
+import pytest
+
+from tests.e2e.clients import assert_problem, authorization, caller, exchange, head
+
+
+@pytest.fixture
+async def client(gateway):
+    async with caller(gateway) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        head("GET", "/runs", f"X-Large: {'x' * 200_000}"),
+        head("GET", "/runs", *(f"X-{number}: {'x' * 1000}" for number in range(200))),
+        head("GET", "/" + "x" * 100_000),
+        head("POST", "/runs", "Content-Length: -1"),
+        head("POST", "/runs", "Content-Length: 1, 2"),
+        head("POST", "/runs", "Transfer-Encoding: gzip, chunked"),
+        head("POST", "/runs", "Transfer-Encoding: chunked") + b"zz\r\n",
+        head("GET", "/runs", "Authorization: Bearer \x01\x02"),
+        head("PRI", "*"),
+        head("CONNECT", "example.org:443"),
+        b"GET /caf\xc3\xa9 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"\r\n" * 10 + b"nonsense\r\n\r\n",
+    ],
+    ids=range(14),
+)
+async def test_what_is_not_http_is_refused_and_the_connection_closed(gateway, request_):
+    answer = exchange(gateway, request_)
+    assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 501")), answer[:200]
+    assert b"Traceback" not in answer
+
+
+async def test_headers_that_nobody_would_send_are_refused_in_order(client):
+    for value in (b"Bearer", b"Basic YTpi", b"Bearer a.b.c", b"Bearer \xff\xfe", b"Bearer " + b"x" * 9000):
+        answer = await client.get("/runs", headers={b"Authorization": value})
+        assert_problem(answer, 401, "auth.invalid")
+        assert answer.headers["www-authenticate"]
+
+
+async def test_expect_100_continue_is_answered(gateway):
+    body = b'{"pipeline":"words","input":{"count":0}}'
+    request = head("POST", "/run", authorization(), "Expect: 100-continue", f"Content-Length: {len(body)}")
+    assert b'"status":"completed"' in exchange(gateway, request + body)
+
+
+@pytest.mark.parametrize("path", ["%2e%2e%2fapp.py", "..%5capp.py", ".hidden", "%2fetc%2fpasswd", "%00", "x" * 3000])
+async def test_static_files_are_only_those_of_their_folder(client, path):
+    for folder in ("js", "console"):
+        assert_problem(await client.get(f"/{folder}/{path}"), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nothing",
+        "/runs/",
+        "/runs/a/b/c",
+        "/Runs",
+        "/runs//events",
+        "/../etc/passwd",
+        "/%2e%2e/a",
+        "/js/",
+    ],
+)
+async def test_an_unknown_path_is_not_found_and_never_a_redirect(gateway, path):
+    answer = exchange(gateway, head("GET", path, authorization()))
+    assert answer.startswith(b"HTTP/1.1 404"), answer
+    assert b'"code":"not_found"' in answer
