@@ -100,9 +100,13 @@ class Gateway:
         self.hub.draining = True
         self.runs.refuse()
         wait = self.settings.drain_runs == "wait"
-        over_s = window_s if wait and self.runs.under_way else min(window_s, self.hub.connections / DRAINED_PER_S)
+        grace_s = ending_s / 3
+        over_s = min(window_s, self.hub.connections / DRAINED_PER_S)
+        if self.runs.under_way:
+            # Whoever watches a run should still see it end.
+            over_s = window_s if wait else max(over_s, grace_s)
         await asyncio.gather(
-            self.runs.drain(within_s=window_s if wait else 0, grace_s=ending_s / 3),
+            self.runs.drain(within_s=max(0.0, window_s - grace_s) if wait else 0.0, grace_s=grace_s),
             self.hub.drain(over_s=over_s, gone_in_s=total_s),
         )
         await self.hub.gone()

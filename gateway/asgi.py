@@ -1,7 +1,7 @@
 """The app for any ASGI server: `hypercorn gateway.asgi:app`.
 
-The same behaviour as `python -m gateway`, but slower, as everything goes through ASGI; and such a server ends in its own
-order: what is under way when it stops is `run.orphaned` after the next start.
+The same behaviour as `python -m gateway`, but slower, as everything goes through ASGI; and such a server ends in its
+own order: what is under way when it stops is `run.orphaned` after the next start.
 """
 
 from gateway import settings

@@ -98,7 +98,7 @@ class Connection(TCPServer):
         try:
             client = parse_socket_addr(accepted.family, accepted.getpeername())
             server = parse_socket_addr(accepted.family, accepted.getsockname())
-            self._wire = Wire(self.writer, self.loop.time())
+            self._wire = Wire(self.writer, self.loop.time(), pipelined=self._pipelined)
             state = ConnectionState({**self.state, STATE_KEY: self._wire})
             async with TaskGroup(self.loop) as task_group:
                 self._task_group = task_group
@@ -125,10 +125,18 @@ class Connection(TCPServer):
         else:
             await super().protocol_send(event)
 
+    def _pipelined(self) -> bool:
+        """Whether the client sent more behind the request that is being answered."""
+        http1 = cast("Http1", self.protocol.protocol)
+        return bool(http1.connection.trailing_data[0])
+
     async def _read_data(self) -> None:
         try:
             while data := await self.reader.read(MAX_READ):
                 self._wire.heard_at = self.loop.time()
+                if self._wire.one_way:
+                    self.writer.transport.abort()
+                    break
                 await self.protocol.handle(RawData(data))
         except OSError:
             pass  # the client went away
@@ -154,7 +162,7 @@ class Server:
         self._context = WorkerContext(None)
         self._connections: set[asyncio.Task[None]] = set()
         # Above this much unsent the transport tells its writers to wait; a frame may still go on top of it.
-        self._high_water = settings.max_buffer_bytes
+        self._high_water = settings.max_buffer_bytes // 2
 
     async def run(self, listening: socket.socket, stop: Callable[[], Awaitable[object]]) -> None:
         """Serve until `stop` returns, then end in order. Raises what start-up raises."""

@@ -80,6 +80,10 @@ class Visible:
     runs: frozenset[str] = frozenset()
     only: frozenset[str] | None = None
 
+    def commands(self, run: NewRun) -> bool:
+        """Whether the caller may speak for the run: its creator, its owner, an admin. To see it is not enough."""
+        return self.shows(run) and (self.everything or self.subject in (run.owner, run.creator))
+
     def shows(self, run: NewRun) -> bool:
         if self.only is not None and run.id not in self.only:
             return False

@@ -7,7 +7,7 @@ from quart import Response
 
 from gateway.auth import Scope
 from gateway.broker import Page
-from gateway.errors import Invalid
+from gateway.errors import Forbidden, Invalid
 from gateway.routes.endpoint import Body, Call, Endpoints, Query, reply
 from gateway.runs import parse_producer, parse_published
 from gateway.wire.commands import Start
@@ -133,6 +133,7 @@ async def retry(call: Call) -> Response:
     problems=("event.invalid", "run.not_external", "run.finished", "producer.gap", "producer.fenced"),
 )  # fmt: skip
 async def publish(call: Call) -> Response:
+    _require_publisher(call)
     said = parse_published(await call.raw_body())
     producer = parse_producer(call.request.headers.get("Producer"))
     cursor = await call.services.runs.external.publish(call.run, said, producer=producer)
@@ -144,6 +145,7 @@ async def publish(call: Call) -> Response:
     problems=("run.not_external", "run.finished", "producer.gap", "producer.fenced", "body.too_large"),
 )  # fmt: skip
 async def finish(call: Call) -> Response:
+    _require_publisher(call)
     body = await call.body(FinishBody)
     producer = parse_producer(call.request.headers.get("Producer"))
     cursor = await call.services.runs.external.finish(
@@ -151,6 +153,11 @@ async def finish(call: Call) -> Response:
     )
     ended = await call.services.runs.views.find(call.caller, call.run.id)
     return reply({"id": ended.id, "status": ended.status, "cursor": str(cursor)})
+
+
+def _require_publisher(call: Call) -> None:
+    if not call.caller.visible.commands(call.run):
+        raise Forbidden(detail="only its creator or owner speaks for a run")
 
 
 def idempotency_key(call: Call) -> str | None:

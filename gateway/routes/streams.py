@@ -138,7 +138,7 @@ def transport_for(
     state: dict[str, Any] = request.scope.get("state") or {}
     wire: Wire | None = state.get(STATE_KEY)
     if wire is not None and request.http_version == "1.1":
-        return DirectTransport(wire, limit=limit), direct
+        return DirectTransport(wire, limit=limit, one_way=isinstance(request, BoundedRequest)), direct
     cut = wire.writer.transport.abort if wire is not None else None
     return AsgiTransport(limit=limit, cut=cut), fallback
 

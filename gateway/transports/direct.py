@@ -16,18 +16,22 @@ STATE_KEY = "runcast.wire"
 class Wire:
     """The asyncio side of one accepted connection, as the server hands it to the app under `STATE_KEY`.
 
-    `heard_at`: when bytes last came in, in loop time. `on_lost` is called when the client is gone.
+    `heard_at`: when bytes last came in, in loop time. `on_lost` is called when the client is gone. `pipelined` tells
+    whether bytes are waiting behind the request. `one_way`: the client has no business to send anything more; the
+    server cuts it off if it does, as it would otherwise stop reading and never learn that the client left.
     """
 
     writer: asyncio.StreamWriter
     heard_at: float
+    pipelined: Callable[[], bool]
     on_lost: Callable[[], None] | None = None
+    one_way: bool = False
 
 
 class DirectTransport:
-    """Implements Transport. `limit`: unsent bytes above which nothing more is taken."""
+    """Implements Transport. `limit`: unsent bytes above which nothing more is taken. `one_way`: as in Wire."""
 
-    def __init__(self, wire: Wire, *, limit: int) -> None:
+    def __init__(self, wire: Wire, *, limit: int, one_way: bool) -> None:
         self._wire = wire
         self._writer = wire.writer
         self._socket = wire.writer.transport
@@ -35,6 +39,9 @@ class DirectTransport:
         self._limit = limit
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         wire.on_lost = self.finish
+        wire.one_way = one_way
+        if one_way and wire.pipelined():
+            self.abort()
 
     def write(self, data: bytes) -> None:
         # uvloop raises when the client has gone in the meantime.
@@ -78,6 +85,7 @@ class DirectTransport:
         if not self._finished.done():
             self._finished.set_result(None)
             self._wire.on_lost = None
+            self._wire.one_way = False
 
     def abort(self) -> None:
         self.finish()

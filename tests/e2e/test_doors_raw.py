@@ -1,8 +1,13 @@
 """What no client library would send: refused at the door, and the connection closed."""
 
+import asyncio
+import contextlib
+
+import httpx
 import pytest
 
 from tests.e2e.clients import assert_problem, authorization, caller, exchange, head
+from tests.e2e.process import bearer, token
 
 
 @pytest.fixture
@@ -73,3 +78,33 @@ async def test_an_unknown_path_is_not_found_and_never_a_redirect(gateway, path):
     answer = exchange(gateway, head("GET", path, authorization()))
     assert answer.startswith(b"HTTP/1.1 404"), answer
     assert b'"code":"not_found"' in answer
+
+
+async def test_bytes_behind_a_stream_cut_it_off_and_leak_nothing(gateway):
+    """Two requests for a stream in one write: the connection ends, and its place is free again."""
+    async with httpx.AsyncClient(base_url=gateway.url, headers=bearer("piper")) as client:
+        run = (await client.post("/runs", json={"pipeline": "external"})).json()["id"]
+        request = (
+            f"GET /runs/{run}/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
+            f"Authorization: Bearer {token('piper')}\r\n\r\n"
+        ).encode()
+        for late in (False, True):
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            writer.write(request if late else request * 2)
+            if late:
+                await reader.readuntil(b"hello")
+                writer.write(request)
+            with contextlib.suppress(ConnectionResetError):
+                await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+        await client.post(f"/runs/{run}/finish", json={"status": "completed"})
+
+
+async def test_who_may_only_see_a_run_cannot_speak_for_it(gateway):
+    async with httpx.AsyncClient(base_url=gateway.url) as client:
+        run = (await client.post("/runs", json={"pipeline": "external"}, headers=bearer("maker"))).json()["id"]
+        guest = bearer("guest", runs=[run])
+        for path, body in (("events", {"type": "x.a"}), ("finish", {"status": "completed"})):
+            answer = await client.post(f"/runs/{run}/{path}", json=body, headers=guest)
+            assert (answer.status_code, answer.json()["code"]) == (403, "auth.forbidden")
+        assert (await client.get(f"/runs/{run}", headers=guest)).status_code == 200

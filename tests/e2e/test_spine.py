@@ -33,7 +33,14 @@ async def test_a_run_is_streamed_from_queued_to_completed(client):
     assert events[0]["type"] == "hello"
     assert events[0]["resume"] == "start"
     types = [event["type"] for event in events[1:]]
-    assert types == ["run.queued", "run.started", "stage.started", *["progress", "delta"] * 5, "stage.completed", "run.completed"]
+    assert types == [
+        "run.queued",
+        "run.started",
+        "stage.started",
+        *["progress", "delta"] * 5,
+        "stage.completed",
+        "run.completed",
+    ]
     offsets = [int(event["id"].split("-")[1]) for event in events[1:]]
     assert offsets == list(range(1, len(offsets) + 1))
 
