@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from pipeline.registry import REGISTRY, Registry
 
-BUILTIN = ("pipeline.content",)
+BUILTIN = ("pipeline.content", "pipeline.crew", "pipeline.agent")
 
 
 def load(modules: Iterable[str] = ()) -> Registry:
