@@ -16,7 +16,7 @@ from gateway.broker import Broker, MemoryBroker, SqliteBroker
 from gateway.errors import Problem
 from gateway.hub import Hub, Pace
 from gateway.hub import Limits as HubLimits
-from gateway.routes import Services, register
+from gateway.routes import Alias, AliasError, Endpoint, Services, declare, register
 from gateway.routes.request import BoundedRequest
 from gateway.runs import Limits as RunLimits
 from gateway.runs import Policy, Runs
@@ -65,6 +65,7 @@ class Gateway:
             console=_clients("console"),
             js=_clients("js"),
             console_token=_console_token(settings, keys) if dev else None,
+            aliases=aliases_of(settings),
         )
         self.app = Quart("gateway", static_folder=None)
         self.app.request_class = BoundedRequest
@@ -132,6 +133,14 @@ def keys_of(settings: Settings, *, dev: bool) -> Keys:
     except KeysError as error:
         raise SettingsError(str(error)) from None
     raise SettingsError("RUNCAST_JWT_SECRET: no key is set; set it or RUNCAST_JWT_PUBLIC_KEY, or use --dev")
+
+
+def aliases_of(settings: Settings) -> tuple[Endpoint, ...]:
+    """Raises SettingsError."""
+    try:
+        return declare(Alias(each.pattern, each.run, each.dialect) for each in settings.aliases)
+    except AliasError as error:
+        raise SettingsError(f"RUNCAST_ALIASES: {error}") from None
 
 
 def broker_of(settings: Settings, now: Callable[[], float]) -> Broker:

@@ -10,11 +10,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "RUNCAST_"
 Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class AliasSetting(BaseModel):
+    """What is checked of it here is its form; whether it can be served is the routes' to say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pattern: str
+    run: str
+    dialect: str
+
+
+AliasSettings = tuple[AliasSetting, ...]
+_ALIASES: TypeAdapter[AliasSettings] = TypeAdapter(AliasSettings)
 
 
 class SettingsError(Exception):
@@ -29,6 +43,10 @@ class Settings(BaseSettings):
     bind: str = Field("127.0.0.1:8000", description="address to listen on, HOST:PORT")
     broker: str = Field("sqlite:///runcast.db", description="where the log is kept: sqlite:///PATH or memory:")
     pipelines: Names = Field((), description="modules to import pipelines from, separated by commas or spaces")
+
+    aliases: Annotated[AliasSettings, NoDecode] = Field(
+        (), description="further addresses of streams, a JSON list of {pattern, run, dialect}"
+    )
 
     jwt_secret: str | None = Field(None, description="secret for HS256 tokens, at least 32 bytes", repr=False)
     jwt_public_key: str | None = Field(None, description="public key for RS/PS/ES/EdDSA tokens: PEM, or a path to it")
@@ -72,6 +90,17 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+    @field_validator("aliases", mode="before")
+    @classmethod
+    def _read_aliases(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return _ALIASES.validate_json(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise ValueError(": ".join([*map(str, first["loc"]), first["msg"]])) from None
 
     @field_validator("bind")
     @classmethod

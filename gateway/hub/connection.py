@@ -81,13 +81,6 @@ class Connection:
         self.transport.write(data)
         self.wrote(len(data), asyncio.get_running_loop().time())
 
-    def offer(self, data: bytes) -> bool:
-        """Write, unless too much is unsent already; False when nothing was taken."""
-        if not self.transport.offer(data):
-            return False
-        self.wrote(len(data), asyncio.get_running_loop().time())
-        return True
-
     def wrote(self, size: int, now: float) -> None:
         """So many bytes went to the transport; after `finish` it drops them."""
         self.wrote_at = now

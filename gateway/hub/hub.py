@@ -15,7 +15,7 @@ from gateway.broker import Broker, Run
 from gateway.errors import NotFound, TooMany, Unavailable
 from gateway.hub.connection import Connection
 from gateway.hub.pacing import Pace
-from gateway.hub.subscription import Join, Subscription
+from gateway.hub.subscription import MIN_PAGE_BYTES, PAGE_BYTES, Join, Subscription
 from gateway.hub.topic import Topic
 from gateway.tasks import Tasks
 from gateway.transports import Transport
@@ -163,7 +163,11 @@ class Hub:
     async def _hold(self, run: Run) -> Topic:
         topic = self._topics.get(run.id)
         if topic is None:
-            opened = Topic(run.id, max_event_bytes=self.limits.max_event_bytes)
+            opened = Topic(
+                run.id,
+                max_event_bytes=self.limits.max_event_bytes,
+                page_bytes=max(MIN_PAGE_BYTES, min(PAGE_BYTES, self.limits.max_buffer_bytes)),
+            )
             position = await self._broker.watch(run.id, opened.publish)
             if position is None:
                 raise NotFound

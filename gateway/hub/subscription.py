@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from gateway.wire.events import Event
 
 PAGE_EVENTS = 1000
+NO_CURSOR = "0"
 PAGE_BYTES = 256 * 1024
+MIN_PAGE_BYTES = 16 * 1024
 
 
 class State(Enum):
@@ -50,6 +52,10 @@ class Join:
             return resume, topic.tail - 1 if topic.terminal else topic.tail
         return resume, cursor
 
+    def misses_the_beginning(self, topic: "Topic", cursor: int) -> bool:
+        """Whether a client without a cursor comes to a run whose first events are gone."""
+        return not self.after and self.replay != "none" and 0 < topic.floor == cursor
+
 
 async def read_past(
     broker: "Broker", topic: "Topic", join: Join, cursor: int, *, limit: int = PAGE_EVENTS, max_bytes: int
@@ -61,7 +67,7 @@ async def read_past(
     """
     events, upto = topic.remembered(cursor)[:limit], topic.tail
     if not events:
-        events = await broker.read(topic.run, after=cursor, upto=upto, limit=limit, max_bytes=PAGE_BYTES)
+        events = await broker.read(topic.run, after=cursor, upto=upto, limit=limit, max_bytes=topic.page_bytes)
         if not events:
             return [], upto, 0
         topic.remember(events)
@@ -92,11 +98,12 @@ class Subscription:
 
     def start(self) -> None:
         """Say a gap, then send what is missing. To be called once the client knows of the subscription."""
-        if self.resume is Resume.GAP:
-            self._say_gap(self.join.after or "", self.cursor + 1)
+        if self.join.misses_the_beginning(self.topic, self.cursor) or self.resume is Resume.GAP:
+            self._say_gap(self.join.after or NO_CURSOR, self.cursor + 1)
         recent = self.topic.remembered(self.cursor)
         # Nothing has to be read, so a client with room is up to date within this turn.
-        if recent and self._offer(shape(recent, self.join, max_bytes=self.topic.max_event_bytes)):
+        if recent and self.connection.transport.has_room():
+            self._send(shape(recent, self.join, max_bytes=self.topic.max_event_bytes))
             self.cursor = recent[-1].offset
         self.advance()
         if self.state is State.BEHIND:
@@ -123,7 +130,7 @@ class Subscription:
         if self.state is not State.BEHIND:
             return
         if first > self.cursor + 1:
-            self._say_gap(str(Cursor(self.topic.epoch, self.cursor)) if self.cursor else "", first)
+            self._say_gap(str(Cursor(self.topic.epoch, self.cursor)) if self.cursor else NO_CURSOR, first)
         self._send(events)
         self.cursor = cursor
         self.advance()
@@ -135,9 +142,6 @@ class Subscription:
         if self.state is not State.ENDED:
             self.state = State.ENDED
             self.connection.left(self)
-
-    def _offer(self, events: "Sequence[Event]") -> bool:
-        return not events or self.connection.offer(self.connection.framing.events(events))
 
     def _send(self, events: "Sequence[Event]") -> None:
         if events:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from gateway.broker import Position
-from gateway.hub.subscription import State, Subscription
+from gateway.hub.subscription import PAGE_BYTES, State, Subscription
 from gateway.wire.events import Event
 from gateway.wire.fold import select
 from gateway.wire.framing import Framing
@@ -43,11 +43,15 @@ class Batch:
 
 
 class Topic:
-    """The broker's sink for one run. `max_event_bytes` bounds what folding joins."""
+    """The broker's sink for one run.
 
-    def __init__(self, run: str, *, max_event_bytes: int) -> None:
+    `max_event_bytes` bounds what folding joins, `page_bytes` what is read of the past at once.
+    """
+
+    def __init__(self, run: str, *, max_event_bytes: int, page_bytes: int = PAGE_BYTES) -> None:
         self.run = run
         self.max_event_bytes = max_event_bytes
+        self.page_bytes = page_bytes
         self.epoch = ""
         self.floor = 0
         self.tail = 0
@@ -118,6 +122,9 @@ class Topic:
                 if subscription.state is State.LIVE and subscription.cursor < last:
                     connection = subscription.connection
                     framing, types = connection.framing, subscription.types
+                    if framing.stateful and not connection.transport.has_room():
+                        subscription.fall_behind()
+                        continue
                     frames = batch.frames(framing) if types is None else batch.selected(framing, types)
                     if frames:
                         if not connection.transport.offer(frames):

@@ -5,8 +5,9 @@ Rule 2: every HTTP address is declared once, as an Endpoint with its scopes and 
 access matrix all come from that declaration.
 """
 
+from gateway.routes.aliases import Alias, AliasError, declare
 from gateway.routes.endpoint import Endpoint
 from gateway.routes.register import ENDPOINTS, register
 from gateway.routes.services import Services
 
-__all__ = ["ENDPOINTS", "Endpoint", "Services", "register"]
+__all__ = ["ENDPOINTS", "Alias", "AliasError", "Endpoint", "Services", "declare", "register"]

@@ -42,11 +42,7 @@ class JoinDoor:
     def __init__(self, app: App, services: Services, endpoints: tuple[Endpoint, ...]) -> None:
         self._app = app
         self._services = services
-        self._joins = [
-            (re.compile(endpoint.path.replace("{id}", "(?P<id>[^/]+)")), endpoint)
-            for endpoint in endpoints
-            if endpoint.joins
-        ]
+        self._joins = [(_expression(endpoint.path), endpoint) for endpoint in endpoints if endpoint.joins]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket") and STATE_KEY in (scope.get("state") or {}):
@@ -116,6 +112,12 @@ class PlainSocket(Handshake):
 
     async def close(self, code: int, reason: str = "") -> None:
         await self._send({"type": "websocket.close", "code": code, "reason": reason})
+
+
+def _expression(path: str) -> re.Pattern[str]:
+    """What an address with `{free}` parts looks like."""
+    parts = re.split(r"({\w+})", path)
+    return re.compile("".join(f"(?P<{p[1:-1]}>[^/]+)" if p.startswith("{") else re.escape(p) for p in parts))
 
 
 def _asks_for_stream(scope: Scope) -> bool:

@@ -102,7 +102,10 @@ Handler = Callable[[Call], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A declared address. A `{id}` in `path` names a run. `public`: no credential is needed."""
+    """A declared address. A `{id}` in `path` names a run. `public`: no credential is needed.
+
+    `dialect`: what its streams are spelled in, unless the query says otherwise (None: native).
+    """
 
     method: str
     path: str
@@ -116,6 +119,7 @@ class Endpoint:
     media: str = "application/json"
     status: int = 200
     problems: tuple[str, ...] = ()
+    dialect: str | None = None
 
     @property
     def names_run(self) -> bool:

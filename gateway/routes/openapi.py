@@ -16,7 +16,7 @@ _ALWAYS = {"auth.missing", "auth.invalid", "auth.expired"}
 _BINARY_BODIES = {"/runs/{id}/events"}
 
 
-def endpoints() -> tuple[Endpoint, ...]:
+def _fixed() -> tuple[Endpoint, ...]:
     # The declarations include the addresses of this very document.
     from gateway.routes.register import ENDPOINTS  # noqa: PLC0415
 
@@ -24,13 +24,14 @@ def endpoints() -> tuple[Endpoint, ...]:
 
 
 @cache
-def document() -> bytes:
-    """The OpenAPI document as JSON."""
-    models = [e.body for e in endpoints() if e.body is not None]
+def document(aliases: tuple[Endpoint, ...]) -> bytes:
+    """The OpenAPI document of the fixed addresses and their aliases, as JSON."""
+    endpoints = (*_fixed(), *aliases)
+    models = [e.body for e in endpoints if e.body is not None]
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     schemas: dict[str, Any] = {**definitions.get("$defs", {}), "Problem": _problem_schema()}
     paths: dict[str, dict[str, Any]] = {}
-    for endpoint in endpoints():
+    for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
     return json.dumps(
         {
@@ -124,10 +125,15 @@ def _problem_schema() -> dict[str, Any]:
 
 
 @cache
-def page() -> str:
+def page(aliases: tuple[Endpoint, ...]) -> str:
     """The document as one plain HTML page, without scripts."""
-    described = json.loads(document())
-    parts = [_described(path, method, op) for path, ops in described["paths"].items() for method, op in ops.items()]
+    described = json.loads(document(aliases))
+    schemas = described["components"]["schemas"]
+    parts = [
+        _described(path, method, operation, schemas)
+        for path, operations in described["paths"].items()
+        for method, operation in operations.items()
+    ]
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>Runcast API</title><link rel=stylesheet href=/console/console.css><main class=docs>"
@@ -137,7 +143,7 @@ def page() -> str:
     )
 
 
-def _described(path: str, method: str, operation: dict[str, Any]) -> str:
+def _described(path: str, method: str, operation: dict[str, Any], schemas: dict[str, Any]) -> str:
     rows = "".join(
         f"<tr><td><code>{escape(p['name'])}</code><td>{escape(p['in'])}<td><code>{_short(p['schema'])}</code>"
         for p in operation["parameters"]
@@ -147,7 +153,7 @@ def _described(path: str, method: str, operation: dict[str, Any]) -> str:
     )
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
     named = body.get("$ref", "").rsplit("/", 1)[-1]
-    schema = json.loads(document())["components"]["schemas"].get(named)
+    schema = schemas.get(named)
     shown = f"<h3>Body</h3><pre>{escape(_pretty(schema))}</pre>" if schema else ""
     return (
         f"<section><h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation['summary'])} "

@@ -6,7 +6,7 @@ import contextlib
 from quart import Response
 
 from gateway.hub import Join, Topic
-from gateway.hub.subscription import read_past
+from gateway.hub.subscription import NO_CURSOR, read_past
 from gateway.routes.endpoint import Call, reply
 from gateway.wire import control, json
 from gateway.wire.cursor import Cursor, Resume
@@ -24,8 +24,8 @@ async def poll(call: Call, join: Join, *, wait_s: float, limit: int) -> Response
     async with hub.topic(call.run) as topic:
         resume, cursor = join.resolve(topic)
         frames: list[bytes] = []
-        if resume is Resume.GAP:
-            frames.append(_gap(topic, join.after or "", cursor + 1))
+        if join.misses_the_beginning(topic, cursor) or resume is Resume.GAP:
+            frames.append(_gap(topic, join.after or NO_CURSOR, cursor + 1))
         while True:
             while cursor < topic.tail and len(frames) < limit:
                 room = limit - len(frames)
@@ -33,7 +33,7 @@ async def poll(call: Call, join: Join, *, wait_s: float, limit: int) -> Response
                     services.broker, topic, join, cursor, limit=room, max_bytes=services.max_event_bytes
                 )
                 if first > cursor + 1:  # the oldest was let go of in the meantime
-                    frames.append(_gap(topic, str(Cursor(topic.epoch, cursor)) if cursor else "", first))
+                    frames.append(_gap(topic, str(Cursor(topic.epoch, cursor)) if cursor else NO_CURSOR, first))
                 cursor = reached
                 frames += [event.json for event in chosen]
             left = deadline - loop.time()
@@ -45,7 +45,7 @@ async def poll(call: Call, join: Join, *, wait_s: float, limit: int) -> Response
         done = topic.terminal and cursor >= topic.tail
         told = json.dumps(
             {
-                "cursor": str(Cursor(topic.epoch, cursor)) if cursor else "0",
+                "cursor": str(Cursor(topic.epoch, cursor)) if cursor else NO_CURSOR,
                 "resume": resume,
                 "done": done,
                 "retry_ms": hub.pace.retry_ms,

@@ -17,11 +17,13 @@ from gateway.routes.socket import Socket
 from gateway.routes.streams import refuse_call, streams
 
 ENDPOINTS: tuple[Endpoint, ...] = (*runs.found, *streams.found, *meta.found)
+SOCKET_PATH = "/ws"
 
 
 def register(app: Quart, services: Services) -> None:
     app.url_map.merge_slashes = False  # an address has one spelling: no redirects
-    for endpoint in ENDPOINTS:
+    endpoints = (*ENDPOINTS, *services.aliases)
+    for endpoint in endpoints:
         app.add_url_rule(
             endpoint.path.replace("{", "<").replace("}", ">"),
             endpoint=f"{endpoint.method} {endpoint.path}",
@@ -30,12 +32,12 @@ def register(app: Quart, services: Services) -> None:
             strict_slashes=True,
         )
 
-    @app.websocket("/ws")
+    @app.websocket(SOCKET_PATH)
     async def socket() -> Response | None:
         return await Socket(services, _behind(websocket)).serve()
 
     # How Quart takes middleware.
-    app.asgi_app = cast("Any", JoinDoor(app.asgi_app, services, ENDPOINTS))  # type: ignore[method-assign]
+    app.asgi_app = cast("Any", JoinDoor(app.asgi_app, services, endpoints))  # type: ignore[method-assign]
 
     @app.errorhandler(HTTPException)
     async def refused(error: HTTPException) -> Response:
@@ -50,7 +52,7 @@ def register(app: Quart, services: Services) -> None:
 
 
 def _view(endpoint: Endpoint, services: Services) -> Any:
-    async def view(id: str | None = None, file: str = "") -> Response:
+    async def view(id: str | None = None, file: str = "", **_free: str) -> Response:
         return await respond(endpoint, services, current_request(), run=id, file=file)
 
     return view

@@ -15,6 +15,6 @@ async def respond(
     try:
         return await answer(endpoint, services, request, run=run, file=file)
     except Problem as problem:
-        return await refuse_call(problem, services, request)
+        return await refuse_call(problem, services, request, dialect=endpoint.dialect)
     except Exception as error:  # noqa: BLE001 - it is logged, and the client gets its number
         return await refuse_call(incident(error, request), services, request)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.auth import Authenticator, Principal, Scope, Tickets
 from gateway.broker import Broker, Visible
@@ -10,10 +11,16 @@ from gateway.hub import Hub
 from gateway.runs import Caller, Runs
 from pipeline import Registry
 
+if TYPE_CHECKING:
+    from gateway.routes.endpoint import Endpoint
+
 
 @dataclass(frozen=True)
 class Services:
-    """`console` and `js` are folders of static files; `console_token` mints the development token, if there is one."""
+    """`console` and `js` are folders of static files; `console_token` mints the development token, if there is one.
+
+    `aliases` are addresses beside the fixed ones.
+    """
 
     runs: Runs
     hub: Hub
@@ -27,6 +34,7 @@ class Services:
     console: Path
     js: Path
     console_token: Callable[[], tuple[str, int]] | None
+    aliases: "tuple[Endpoint, ...]" = ()
 
 
 def caller(principal: Principal) -> Caller:

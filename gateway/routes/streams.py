@@ -10,7 +10,8 @@ from quart import Response, Websocket
 from gateway.auth import Principal, Scope
 from gateway.broker import Run
 from gateway.errors import Invalid, Problem
-from gateway.hub import Connection, Join
+from gateway.hub import Connection, Join, Subscription
+from gateway.hub.subscription import NO_CURSOR
 from gateway.routes.endpoint import Call, Endpoints, Query, refuse
 from gateway.routes.polling import MAX_POLLED, poll
 from gateway.routes.request import BoundedRequest
@@ -21,6 +22,7 @@ from gateway.transports.direct import STATE_KEY, Wire
 from gateway.wire import control
 from gateway.wire.commands import Replay, Start, filter_of
 from gateway.wire.cursor import Cursor, Resume, parse, split_composite
+from gateway.wire.dialects import DIALECTS, NATIVE, WORKFLOW, Remembering
 from gateway.wire.framing import SSE, SSE_CHUNKED, Chunked, CompositeSse, Framing
 
 if TYPE_CHECKING:
@@ -29,8 +31,9 @@ if TYPE_CHECKING:
 streams = Endpoints()
 
 MAX_RUNS = 32
-NO_CURSOR = "0"
-DIALECTS = {"native": SSE}
+STREAMING = ("limit.connections", "server.busy", "server.draining", "broker.unavailable")
+# What has no state is shared, so that an event is encoded once for all of its kind.
+_CHUNKED: dict[Framing, Framing] = {SSE: SSE_CHUNKED, WORKFLOW: Chunked(WORKFLOW)}
 HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 
@@ -63,21 +66,19 @@ class StreamQuery(JoinQuery):
 
 @streams.add(
     "GET", "/runs/{id}/events", "A run's events: SSE if asked for, otherwise one long-poll.", scopes=(Scope.READ,),
-    joins=True, query=StreamQuery, media="text/event-stream",
-    problems=("limit.connections", "server.busy", "server.draining", "broker.unavailable"),
+    joins=True, query=StreamQuery, media="text/event-stream", problems=STREAMING,
 )  # fmt: skip
 async def events(call: Call) -> Response:
     query = call.query(StreamQuery)
     join = query.join(call.request.headers.get("Last-Event-ID"))
     if not (wants_stream(call.request) or query.dialect is not None):
         return await poll(call, join, wait_s=query.wait, limit=query.limit)
-    return _stream_or_end(call, [(call.run, join)])
+    return stream_or_end(call, [(call.run, join)], dialect=query.dialect)
 
 
 @streams.add(
     "GET", "/events", "Several runs' events over one SSE response.", scopes=(Scope.READ,), joins=True,
-    query=SeveralQuery, media="text/event-stream",
-    problems=("run.not_found", "limit.connections", "server.busy", "server.draining", "broker.unavailable"),
+    query=SeveralQuery, media="text/event-stream", problems=("run.not_found", *STREAMING),
 )  # fmt: skip
 async def several(call: Call) -> Response:
     asked = call.request.args.getlist("run")
@@ -86,12 +87,15 @@ async def several(call: Call) -> Response:
         raise Invalid(detail=f"1 to {MAX_RUNS} different runs", errors=[{"path": ["run"], "message": "1 to 32"}])
     query = call.query(SeveralQuery)
     join = query.join(call.request.headers.get("Last-Event-ID"))
+    if query.dialect not in (None, NATIVE):
+        # The other dialects' frames do not say which run they are about.
+        raise Invalid(detail="several runs are native", errors=[{"path": ["dialect"], "message": "native alone"}])
     cursors: Sequence[str | None] = [None] * len(runs)
     if join.after is not None:
         # A text that does not hold a cursor for each run is a bad cursor for each run.
         cursors = split_composite(join.after, len(runs)) or [join.after] * len(runs)
     joins = [(run, replace(join, after=after)) for run, after in zip(runs, cursors, strict=True)]
-    return _stream_or_end(call, joins, composite=True)
+    return stream_or_end(call, joins, composite=True)
 
 
 @streams.add(
@@ -104,20 +108,22 @@ async def start_and_stream(call: Call) -> Response:
     body = await call.body(Start)
     call.services.hub.admit(call.bearer.subject)
     run, _ = await call.services.runs.start(call.caller, body, key=idempotency_key(call))
-    response = _stream(call.services, call.request, call.bearer, [(run, join)])
+    response = _stream(call, [(run, join)], dialect=query.dialect)
     response.headers["Location"] = f"/runs/{run.id}"
     response.headers["X-Run-Id"] = run.id
     return response
 
 
-def _stream_or_end(call: Call, joins: Sequence[tuple[Run, Join]], *, composite: bool = False) -> Response:
+def stream_or_end(
+    call: Call, joins: Sequence[tuple[Run, Join]], *, composite: bool = False, dialect: str | None = None
+) -> Response:
     """The stream; 204 for a client that has everything; the head alone for HEAD."""
     if all(_at_end(run, join) for run, join in joins):
         return Response(b"", 204)
     if call.request.method == "HEAD":
         return Response(b"", 200, HEADERS, content_type=CONTENT_TYPE)
     call.services.hub.admit(call.bearer.subject)
-    return _stream(call.services, call.request, call.bearer, joins, composite=composite)
+    return _stream(call, joins, composite=composite, dialect=dialect)
 
 
 def wants_stream(request: BoundedRequest) -> bool:
@@ -144,20 +150,26 @@ def transport_for(
 
 
 def _stream(
-    services: Services,
-    request: BoundedRequest,
-    principal: Principal,
-    joins: Sequence[tuple[Run, Join]],
-    *,
-    composite: bool = False,
+    call: Call, joins: Sequence[tuple[Run, Join]], *, composite: bool = False, dialect: str | None = None
 ) -> Response:
-    plain: Framing = CompositeSse({run.id: _start(join) for run, join in joins}) if composite else SSE
-    chunked = SSE_CHUNKED if plain is SSE else Chunked(plain)
-    transport, framing = transport_for(request, services, direct=chunked, fallback=plain)
-    body = _frames(services, transport, framing, principal, list(joins), plain)
+    plain: Framing
+    if composite:
+        plain = CompositeSse({run.id: _start(join) for run, join in joins})
+    else:
+        plain = DIALECTS[dialect or NATIVE](joins[0][1].types)
+    if isinstance(plain, Remembering):
+        joins = [(run, _with(join, plain.remembers)) for run, join in joins]
+    chunked = _CHUNKED.get(plain) or Chunked(plain)
+    transport, framing = transport_for(call.request, call.services, direct=chunked, fallback=plain)
+    body = _frames(call.services, transport, framing, call.bearer, list(joins), plain)
     response = Response(body, 200, HEADERS, content_type=CONTENT_TYPE)
     response.timeout = None  # Quart would cut the stream after a minute, in silence
     return response
+
+
+def _with(join: Join, types: frozenset[str]) -> Join:
+    """The join with further types, which its framing needs to see."""
+    return join if join.types is None else replace(join, types=join.types | types)
 
 
 def _start(join: Join) -> str:
@@ -182,8 +194,9 @@ async def _frames(
         resume: Resume | dict[str, Resume] = subscriptions[0].resume
         if isinstance(plain, CompositeSse):
             resume = {each.topic.run: each.resume for each in subscriptions}
-        yield SSE.control(_hello(services, connection.id, resume))
+        yield plain.control(_hello(services, connection.id, resume))
         # Asked for more: the first frame is on its way, so whatever is written now comes after it.
+        await _recall(services, plain, subscriptions[0])
         for subscription in subscriptions:
             subscription.start()
         # A stream lives long: what only its beginning needed is let go of.
@@ -192,10 +205,17 @@ async def _frames(
         async for chunk in transport.outlet():
             yield chunk
     except Problem as problem:
-        yield refusal_frames(services, problem)
+        yield refusal_frames(services, problem, plain)
     finally:
         if connection is not None:
             hub.forget(connection)
+
+
+async def _recall(services: Services, framing: Framing, subscription: Subscription) -> None:
+    """Tell a framing that remembers what was said before its connection. Raises Unavailable."""
+    if isinstance(framing, Remembering) and subscription.cursor:
+        topic = subscription.topic
+        framing.recall(await services.runs.views.state(topic.run, upto=topic.tail))
 
 
 def _hello(services: Services, connection: str, resume: Resume | dict[str, Resume]) -> control.Control:
@@ -207,15 +227,18 @@ def _hello(services: Services, connection: str, resume: Resume | dict[str, Resum
     )
 
 
-def refusal_frames(services: Services, problem: Problem) -> bytes:
+def refusal_frames(services: Services, problem: Problem, framing: Framing) -> bytes:
     """A refusal that an EventSource should retry: it gives up for ever at any status but 200."""
     after_ms = problem.retry_after_ms or services.hub.pace.after_ms()
     hello = _hello(services, "refused", Resume.START)
-    return SSE.control(hello) + SSE.control(control.reconnect(after_ms=after_ms, reason=problem.code))
+    return framing.control(hello) + framing.control(control.reconnect(after_ms=after_ms, reason=problem.code))
 
 
-async def refuse_call(problem: Problem, services: Services, request: BoundedRequest) -> Response:
-    """problem+json, or a short stream for a retryable refusal of an event stream."""
+async def refuse_call(
+    problem: Problem, services: Services, request: BoundedRequest, *, dialect: str | None = None
+) -> Response:
+    """problem+json, or a short stream for a retryable refusal of an event stream. `dialect`: that of the address."""
     if problem.status in (429, 503) and wants_stream(request):
-        return Response(refusal_frames(services, problem), 200, HEADERS, content_type=CONTENT_TYPE)
+        framing = DIALECTS.get(request.args.get("dialect") or dialect or NATIVE, DIALECTS[NATIVE])(None)
+        return Response(refusal_frames(services, problem, framing), 200, HEADERS, content_type=CONTENT_TYPE)
     return await refuse(problem, request)

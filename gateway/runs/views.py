@@ -47,9 +47,16 @@ class Views:
     async def state(self, run: str, *, upto: int) -> State:
         """The folded state with all events up to an offset, and perhaps more."""
         active = self._roster.get(run)
-        return (
-            active.state if active is not None and active.tail >= upto else await fold_log(self._broker, run, upto=upto)
-        )
+        if active is not None and active.tail >= upto:
+            return active.state
+        return await fold_log(self._broker, run, upto=upto)
+
+    async def latest(self, caller: Caller, pipeline: str) -> Run:
+        """The caller's newest run of a pipeline. Raises NotFound when there is none."""
+        found = await self._broker.page(Page(caller.visible, pipeline=pipeline, limit=1))
+        if not found:
+            raise NotFound
+        return found[0]
 
     async def page(self, page: Page) -> tuple[list[dict[str, Any]], str | None]:
         """Summaries, newest first, and where the next page begins (None: nowhere)."""

@@ -34,6 +34,9 @@ class AsgiTransport:
             self._room.clear()
         self._changed.set()
 
+    def has_room(self) -> bool:
+        return self._unsent <= self._limit
+
     def offer(self, data: bytes) -> bool:
         if self._unsent > self._limit:
             return False

@@ -13,6 +13,9 @@ class Transport(Protocol):
     def offer(self, data: bytes) -> bool:
         """The hot path: write, unless more than the transport's limit is unsent; False when nothing was taken."""
 
+    def has_room(self) -> bool:
+        """Whether `offer` would take something now."""
+
     def unsent(self) -> int:
         """How many bytes this process still holds for the client."""
 

@@ -48,6 +48,9 @@ class DirectTransport:
         if not self._finished.done() and not self._socket.is_closing():
             self._socket.write(data)
 
+    def has_room(self) -> bool:
+        return self._socket.get_write_buffer_size() <= self._limit
+
     def offer(self, data: bytes) -> bool:
         socket = self._socket
         unsent = socket.get_write_buffer_size()

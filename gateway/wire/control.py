@@ -7,6 +7,15 @@ from gateway.wire import json
 
 VERSION = 1
 
+# Their fields, as JSON Schema's types.
+CONTROL: dict[str, dict[str, Any]] = {
+    "hello": {"connection": "string", "version": "integer", "heartbeat_ms": "integer", "retry_ms": "integer"},
+    "heartbeat": {"ts": "integer"},
+    "gap": {"run": "string", "after": "string", "from": "string"},
+    "reconnect": {"after_ms": "integer", "reason": "string"},
+    "auth.expiring": {"expires_at": "integer"},
+}
+
 
 class Control(NamedTuple):
     """A control frame's JSON; `retry_ms`, when given, also goes out as an SSE `retry:` line."""

@@ -8,14 +8,14 @@ import re
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.json_schema import models_json_schema
 
 from gateway.errors import Invalid, TooLarge
 from gateway.wire import json
+from gateway.wire.control import CONTROL
 
 MAX_LIFECYCLE_BYTES = 1 << 20
 RESERVED = frozenset({"type", "run", "id", "ts"})
-_OWN_TYPE = re.compile(r"x\.[a-z0-9_.-]{1,64}", re.ASCII)
+OWN_TYPE = re.compile(r"x\.[a-z0-9_.-]{1,64}", re.ASCII)
 
 
 class Draft(NamedTuple):
@@ -212,18 +212,10 @@ WORK: dict[str, type[Fields]] = {
     "warning": Warned,
 }
 
-CONTROL: dict[str, dict[str, Any]] = {
-    "hello": {"connection": "string", "version": "integer", "heartbeat_ms": "integer", "retry_ms": "integer"},
-    "heartbeat": {"ts": "integer"},
-    "gap": {"run": "string", "after": "string", "from": "string"},
-    "reconnect": {"after_ms": "integer", "reason": "string"},
-    "auth.expiring": {"expires_at": "integer"},
-}
-
 
 def known(type: str) -> bool:
     """Whether a client may ask for this type by `?types=`."""
-    return type in WORK or type in LIFECYCLE or type in CONTROL or _OWN_TYPE.fullmatch(type) is not None
+    return type in WORK or type in LIFECYCLE or type in CONTROL or OWN_TYPE.fullmatch(type) is not None
 
 
 def work(type: str, fields: dict[str, Any], *, max_bytes: int) -> Draft:
@@ -231,7 +223,7 @@ def work(type: str, fields: dict[str, Any], *, max_bytes: int) -> Draft:
     model = WORK.get(type)
     if model is not None:
         _validate(model, type, fields)
-    elif not _OWN_TYPE.fullmatch(type):
+    elif not OWN_TYPE.fullmatch(type):
         raise Invalid("event.invalid", f"{type[:80]!r} is not a type of work event")
     if not RESERVED.isdisjoint(fields):
         raise Invalid("event.invalid", f"{', '.join(sorted(RESERVED & fields.keys()))}: reserved")
@@ -295,51 +287,3 @@ def _encode(type: str, fields: dict[str, Any], max_bytes: int) -> Draft:
     if len(body) > max_bytes:
         raise Invalid("event.invalid", f"{type}: {len(body)} bytes, at most {max_bytes} are taken")
     return Draft(type, body)
-
-
-def schema() -> dict[str, Any]:
-    """`GET /schema/events.json`: a JSON Schema for each type under `$defs`, any of which is an event."""
-    models: dict[str, type[Fields]] = {**LIFECYCLE, **WORK, "x.*": Own}
-    unique = list(dict.fromkeys(models.values()))
-    refs, definitions = models_json_schema([(model, "validation") for model in unique], ref_template="#/$defs/{model}")
-    shared: dict[str, Any] = definitions.get("$defs", {})
-    events: dict[str, Any] = {}
-    for name, model in models.items():
-        fields = dict(shared[refs[(model, "validation")]["$ref"].rsplit("/", 1)[1]])
-        spelled: dict[str, Any] = (
-            {"const": name} if name != "x.*" else {"type": "string", "pattern": f"^{_OWN_TYPE.pattern}$"}
-        )
-        events[name] = {
-            **fields,
-            "title": name,
-            "properties": {**_envelope(), **fields.get("properties", {}), "type": spelled},
-            "required": ["type", "run", "id", "ts", *fields.get("required", [])],
-        }
-    used = {part: shared[part] for part in ("Failure", "Source", "Tokens")}
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Runcast events, protocol version 1",
-        "$defs": {**used, **events, **_control()},
-        "anyOf": [{"$ref": f"#/$defs/{name}"} for name in (*events, *CONTROL)],
-    }
-
-
-def _envelope() -> dict[str, Any]:
-    return {
-        "run": {"type": "string", "description": "id of the run"},
-        "id": {"type": "string", "description": "cursor", "pattern": "^[a-z0-9]{1,13}-[1-9][0-9]*$"},
-        "ts": {"type": "integer", "description": "Unix milliseconds"},
-    }
-
-
-def _control() -> dict[str, Any]:
-    return {
-        type: {
-            "title": type,
-            "description": "Control frame: concerns one connection, has no id.",
-            "type": "object",
-            "properties": {"type": {"const": type}, **{name: {"type": kind} for name, kind in fields.items()}},
-            "required": ["type", *fields],
-        }
-        for type, fields in CONTROL.items()
-    }

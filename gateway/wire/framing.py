@@ -15,9 +15,13 @@ from gateway.wire.events import Event
 
 
 class Framing(Protocol):
-    """One way to spell a stream. `ping` asks the other side for a sign of life; empty where there is no such thing."""
+    """One way to spell a stream. `ping` asks the other side for a sign of life; empty where there is no such thing.
+
+    `stateful`: what it spelled must be sent, as the next thing it spells builds on that.
+    """
 
     ping: bytes
+    stateful: bool
 
     def events(self, events: Iterable[Event]) -> bytes:
         """All of the events as one piece of wire."""
@@ -30,6 +34,7 @@ class Sse:
     """Server-sent events, native dialect (PROTOCOL section 5; WHATWG HTML, section 9.2)."""
 
     ping = b""
+    stateful = False
 
     def events(self, events: Iterable[Event]) -> bytes:
         return b"".join(_sse_event(event.id, event) for event in events)
@@ -44,6 +49,8 @@ class CompositeSse(Sse):
 
     The one framing that remembers: how far each run has come on its connection. `cursors` is where they start.
     """
+
+    stateful = True
 
     def __init__(self, cursors: dict[str, str]) -> None:
         self._cursors = cursors
@@ -63,6 +70,7 @@ class Chunked:
 
     def __init__(self, inner: Framing) -> None:
         self._inner = inner
+        self.stateful = inner.stateful
 
     def events(self, events: Iterable[Event]) -> bytes:
         return _chunk(self._inner.events(events))
@@ -75,6 +83,7 @@ class WebSocket:
     """One unfragmented text frame for each event (PROTOCOL section 6; RFC 6455, section 5.2)."""
 
     ping = websocket.PING
+    stateful = False
 
     def events(self, events: Iterable[Event]) -> bytes:
         return b"".join(websocket.text(event.json) for event in events)

@@ -8,11 +8,11 @@ import jwt
 import pytest
 
 from gateway.auth import Scope
-from gateway.routes import ENDPOINTS
+from gateway.routes import ENDPOINTS, declare
 from tests.e2e.clients import assert_problem, caller, finished, started
 from tests.e2e.process import SECRET, bearer, token
 
-GUARDED = [endpoint for endpoint in ENDPOINTS if not endpoint.public]
+GUARDED = [endpoint for endpoint in (*ENDPOINTS, *declare()) if not endpoint.public]
 SCOPED = [(endpoint, scope) for endpoint in GUARDED for scope in endpoint.scopes]
 NAMING = [endpoint for endpoint in GUARDED if endpoint.names_run]
 NOBODY = "00000000-0000-7000-8000-000000000000"

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from openapi_spec_validator import validate
 
-from gateway.routes import ENDPOINTS
+from gateway.routes import ENDPOINTS, declare
 from tests.e2e.clients import (
     assert_problem,
     by_sse,
@@ -267,7 +267,7 @@ async def test_the_openapi_document_is_valid_and_lists_every_address(client):
     validate(document)
     assert document["openapi"].startswith("3.1")
     listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
-    assert listed == {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS}
+    assert listed == {(endpoint.method, endpoint.path) for endpoint in (*ENDPOINTS, *declare())}
 
 
 async def test_the_documentation_names_every_address_and_runs_no_script(client):
@@ -275,7 +275,7 @@ async def test_the_documentation_names_every_address_and_runs_no_script(client):
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert "default-src 'self'" in answer.headers["content-security-policy"]
     assert "<script" not in answer.text
-    for endpoint in ENDPOINTS:
+    for endpoint in (*ENDPOINTS, *declare()):
         assert f"{endpoint.method} {endpoint.path}" in answer.text
 
 

@@ -47,6 +47,9 @@ class Recorder:
         if self.stalled:
             self._unsent += len(data)
 
+    def has_room(self) -> bool:
+        return self._unsent <= self._limit
+
     def offer(self, data: bytes) -> bool:
         if self._unsent > self._limit:
             return False

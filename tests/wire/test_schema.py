@@ -7,9 +7,10 @@ from hypothesis import given
 from jsonschema import Draft202012Validator
 
 from gateway.wire import control, events
+from gateway.wire.schema import schema
 from tests.wire.doubles import FEW, LIFECYCLE, OPTIONAL, WORK, sealed, streams
 
-SCHEMA = events.schema()
+SCHEMA = schema()
 ALL = {**LIFECYCLE, **WORK}
 
 

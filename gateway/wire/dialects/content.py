@@ -42,8 +42,11 @@ def _tell(event: Event) -> Told:
 
 
 def _completed(result: Any) -> dict[str, Any]:
-    """`output` is the result's `markdown`, `metadata` the rest; a result that is no object stands whole in there."""
+    """`output` is the result's `markdown`, `metadata` the rest: all of it where the result is no object."""
+    if result is None:
+        result = {}
     if not isinstance(result, dict):
-        result = {} if result is None else {"result": result}
+        # Not one level deeper than in the log, so that whatever is there can be written here.
+        return {"success": True, "output": None, "metadata": result}
     rest = {name: value for name, value in result.items() if name != "markdown"}
     return {"success": True, "output": result.get("markdown"), "metadata": rest}

@@ -48,6 +48,7 @@ class Remembering:
     """
 
     ping = b""
+    stateful = False  # spelling something again does no harm
     remembers: ClassVar[frozenset[str]]
 
     def __init__(self, types: frozenset[str] | None = None) -> None:

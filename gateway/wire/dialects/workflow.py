@@ -33,6 +33,7 @@ RENAMED = {"llm.started": ("estimated_cost_usd", "estimated_cost"), "llm.complet
 
 class Workflow:
     ping = b""
+    stateful = False
 
     def events(self, events: Iterable[Event]) -> bytes:
         return b"".join(_frame(event, NAMES[event.type]) for event in events if event.type in NAMES)
