@@ -89,7 +89,9 @@ class Settings(BaseSettings):
     @field_validator("pipelines", "jwt_algorithms", "allowed_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+        # The command line gives a list, whose members may be lists with commas too.
+        text = " ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        return tuple(text.replace(",", " ").split()) if isinstance(text, str) else value
 
     @field_validator("aliases", mode="before")
     @classmethod

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from pipeline.registry import REGISTRY, Registry
 
-BUILTIN = ("pipeline.content", "pipeline.crew", "pipeline.agent")
+BUILTIN = ("pipeline.content", "pipeline.campaign", "pipeline.crew", "pipeline.agent", "pipeline.writing")
 
 
 def load(modules: Iterable[str] = ()) -> Registry:
