@@ -116,7 +116,7 @@ def exchange(method: str, url: str, content: bytes | None, headers: dict[str, st
     """One HTTP exchange: status and JSON, also of a refusal. Raises OSError."""
     request = urllib.request.Request(url, data=content, headers=headers, method=method)  # noqa: S310 - the operator's URL
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - the same
             return answer.status, json.loads(answer.read() or b"{}")
     except urllib.error.HTTPError as refusal:
         with refusal:
