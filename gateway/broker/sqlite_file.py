@@ -48,16 +48,18 @@ def open_file(path: Path, *, durable: bool, boot: str) -> Opened:
     except BlockingIOError:
         lock.close()
         raise OSError("another gateway has it open") from None
+    opened: list[sqlite3.Connection | BinaryIO] = [lock]
     try:
-        write = _connect(path)
+        opened.append(write := _connect(path))
         write.execute("PRAGMA journal_mode=WAL")
         write.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         _migrate(write)
         _look_into_last_stop(write, durable=durable, boot=boot)
-        read = _connect(path)
+        opened.append(read := _connect(path))
         read.execute("PRAGMA query_only=ON")
     except BaseException:
-        lock.close()
+        for each in reversed(opened):
+            each.close()
         raise
     return Opened(write, read, lock)
 
@@ -74,7 +76,11 @@ def close_file(opened: Opened) -> None:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-    connection.execute("PRAGMA foreign_keys=ON")
+    try:
+        connection.execute("PRAGMA foreign_keys=ON")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
