@@ -196,6 +196,7 @@ async def _frames(
             resume = {each.topic.run: each.resume for each in subscriptions}
         yield plain.control(_hello(services, connection.id, resume))
         # Asked for more: the first frame is on its way, so whatever is written now comes after it.
+        transport.begin()
         await _recall(services, plain, subscriptions[0])
         for subscription in subscriptions:
             subscription.start()

@@ -34,6 +34,9 @@ class AsgiTransport:
             self._room.clear()
         self._changed.set()
 
+    def begin(self) -> None:
+        """Nothing to do: what is written waits for the outlet, which is asked only then."""
+
     def has_room(self) -> bool:
         return self._unsent <= self._limit
 

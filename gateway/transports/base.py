@@ -10,6 +10,9 @@ class Transport(Protocol):
     def write(self, data: bytes) -> None:
         """Send these bytes after all earlier ones; after `finish` or a loss they are dropped."""
 
+    def begin(self) -> None:
+        """The response's head is out, so what is written may follow. Until then it is held back."""
+
     def offer(self, data: bytes) -> bool:
         """The hot path: write, unless more than the transport's limit is unsent; False when nothing was taken."""
 

@@ -38,6 +38,8 @@ class DirectTransport:
         self._file = wire.writer.get_extra_info("socket").fileno()
         self._limit = limit
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # A response's head has to go out first; a WebSocket has been accepted when it gets here.
+        self._held: list[bytes] | None = [] if one_way else None
         wire.on_lost = self.finish
         wire.one_way = one_way
         if one_way and wire.pipelined():
@@ -46,7 +48,15 @@ class DirectTransport:
     def write(self, data: bytes) -> None:
         # uvloop raises when the client has gone in the meantime.
         if not self._finished.done() and not self._socket.is_closing():
-            self._socket.write(data)
+            if self._held is not None:
+                self._held.append(data)
+            else:
+                self._socket.write(data)
+
+    def begin(self) -> None:
+        held, self._held = self._held, None
+        if held and not self._socket.is_closing():
+            self._socket.write(b"".join(held))
 
     def has_room(self) -> bool:
         return self._socket.get_write_buffer_size() <= self._limit

@@ -47,6 +47,9 @@ class Recorder:
         if self.stalled:
             self._unsent += len(data)
 
+    def begin(self) -> None:
+        pass
+
     def has_room(self) -> bool:
         return self._unsent <= self._limit
 
