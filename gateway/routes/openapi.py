@@ -18,7 +18,7 @@ _BINARY_BODIES = {"/runs/{id}/events"}
 
 def _fixed() -> tuple[Endpoint, ...]:
     # The declarations include the addresses of this very document.
-    from gateway.routes.register import ENDPOINTS  # noqa: PLC0415
+    from gateway.routes.register import ENDPOINTS  # noqa: PLC0415 - see above
 
     return ENDPOINTS
 

@@ -37,7 +37,7 @@ def register(app: Quart, services: Services) -> None:
         return await Socket(services, _behind(websocket)).serve()
 
     # How Quart takes middleware.
-    app.asgi_app = cast("Any", JoinDoor(app.asgi_app, services, endpoints))  # type: ignore[method-assign]
+    app.asgi_app = cast("Any", JoinDoor(app.asgi_app, services, endpoints))  # type: ignore[method-assign]  # as Quart takes it
 
     @app.errorhandler(HTTPException)
     async def refused(error: HTTPException) -> Response:
