@@ -33,7 +33,6 @@ class Connection:
         "_pinged_at",
         "_pump",
         "_taken",
-        "_written",
         "close",
         "expires_at",
         "framing",
@@ -72,20 +71,13 @@ class Connection:
         self.close: Close | None = None
         self.stalled_at: float | None = None
         self._pinged_at: float | None = None
-        self._written = 0
         self._taken = 0
         self._pump = pump
         self._left = left
 
     def write(self, data: bytes) -> None:
         self.transport.write(data)
-        self.wrote(len(data), asyncio.get_running_loop().time())
-
-    def wrote(self, size: int, now: float) -> None:
-        """So many bytes went to the transport; after `finish` it drops them."""
-        self.wrote_at = now
-        if self.close is None:
-            self._written += size
+        self.wrote_at = asyncio.get_running_loop().time()
 
     def control(self, frame: Control) -> None:
         self.write(self.framing.control(frame))
@@ -114,7 +106,7 @@ class Connection:
     def stalled_for(self, now: float) -> float:
         """Seconds for which the client has taken nothing of what is unsent; to be asked every now and then."""
         unsent = self.transport.unsent()
-        taken = self._written - unsent
+        taken = self.transport.taken()
         if unsent == 0 or taken > self._taken or self.stalled_at is None:
             self.stalled_at = now
         self._taken = taken
