@@ -141,6 +141,12 @@ class Broker(Protocol):
         Raises NotFound, Conflict (`run.finished`, `producer.gap`, `producer.fenced`).
         """
 
+    def append_nowait(self, run: str, draft: Draft) -> None:
+        """Append as `append` does, without waiting until it is durable. Raises as that does."""
+
+    async def durable(self) -> None:
+        """Return when everything that was appended up to now is durable."""
+
     async def get(self, run: str) -> Run | None:
         """A run's record."""
 
