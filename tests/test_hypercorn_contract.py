@@ -24,7 +24,6 @@ from wsproto.events import TextMessage
 from gateway import server
 from tests.broker.doubles import in_loop
 
-
 # What the subclasses add of their own.
 OURS = ("_wire", "_pipelined", "_time_request", "_cut_late", "owes_request")
 

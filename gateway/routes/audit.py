@@ -85,7 +85,7 @@ class Audit:
             self._untold += 1
             return
         more, self._untold = {"untold": self._untold} if self._untold else {}, 0
-        log.info("audit", action=action or "read", outcome=code, address=visit.address, **_names(visit, run), **more)
+        log.info("audit", action=action or "request", outcome=code, address=visit.address, **_names(visit, run), **more)
 
 
 def _names(visit: Visit, run: str) -> dict[str, str]:
