@@ -203,7 +203,7 @@ def _hub_limits(settings: Settings) -> HubLimits:
     return HubLimits(
         max_connections=settings.max_connections,
         max_connections_per_subject=settings.max_connections_per_subject,
-        max_connections_per_address=settings.connections_per_address,
+        max_connections_per_address=settings.max_connections_per_address,
         max_subscriptions=settings.max_subscriptions,
         max_buffer_bytes=settings.max_buffer_bytes,
         max_event_bytes=settings.max_event_bytes,

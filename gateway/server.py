@@ -282,7 +282,7 @@ class Server:
         settings = self._gateway.settings
         if len(self._connections) >= settings.max_connections + SPARE:
             return True
-        return address != "" and self._addresses[address] >= settings.connections_per_address + SPARE // 10
+        return address != "" and self._addresses[address] >= settings.max_connections_per_address + SPARE // 10
 
     def _count(self, address: str, change: int) -> None:
         self._gateway.sockets.open += change

@@ -84,9 +84,7 @@ class Settings(BaseSettings):
     max_runs_per_subject: int = Field(100, ge=1, description="unfinished runs of one subject")
     max_connections: int = Field(10_000, ge=1, description="open connections in all")
     max_connections_per_subject: int = Field(1000, ge=1, description="open connections of one subject")
-    max_connections_per_address: int | None = Field(
-        None, ge=1, description="open connections of one address (default: half of those in all)"
-    )
+    max_connections_per_address: int = Field(5000, ge=1, description="open connections of one address")
     max_subscriptions: int = Field(100, ge=32, description="runs that one WebSocket may watch at a time")
     rate_limit: str = Field("200/s", description="requests of one subject, and of one address: 20/s, 600/m or off")
     command_rate: str = Field("50/s", description="commands of one WebSocket: 20/s, 600/m or off")
@@ -158,11 +156,6 @@ class Settings(BaseSettings):
             return Path(value).read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"is neither PEM nor a file that can be read: {error}") from None
-
-    @property
-    def connections_per_address(self) -> int:
-        """One address never has all the places, unless the operator says so."""
-        return self.max_connections_per_address or max(1, self.max_connections // 2)
 
     @property
     def address(self) -> tuple[str, int]:

@@ -168,7 +168,7 @@ async def test_connections_of_one_address_are_bounded_whoever_they_are_of(gatewa
 
 async def test_a_socket_watches_only_so_many_runs_and_starts_none_beyond(tmp_path):
     with served(tmp_path, max_subscriptions=32) as gateway:
-        async with caller(gateway) as client, opened(gateway) as ws:
+        async with caller(gateway) as client, opened(gateway, max_queue=None) as ws:
             runs = await asyncio.gather(*(started(client, "external") for _ in range(33)))
             for run in runs[:32]:
                 await said(ws, type="subscribe", run=run, replay="none")
