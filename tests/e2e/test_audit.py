@@ -30,7 +30,7 @@ def gateway(tmp_path_factory):
 
 
 @pytest.fixture
-def told():
+def told(gateway):
     """The audit's lines since the test began."""
 
     def lines() -> list[dict]:
