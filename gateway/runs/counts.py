@@ -18,6 +18,11 @@ class Counts:
         self.durations_s: dict[tuple[str, Status], Histogram] = {}
         self.cancels_s = Histogram(LATENCIES_S)
 
+    def began(self, pipeline: str) -> None:
+        """A run was made. Its first event is as old as itself, so nobody observes it."""
+        self.started[pipeline] += 1
+        self.events += 1
+
     def ended(self, pipeline: str, status: Status, *, duration_s: float, cancel_s: float | None) -> None:
         self.durations_s.setdefault((pipeline, status), Histogram(DURATIONS_S)).observe(duration_s)
         if cancel_s is not None:

@@ -163,7 +163,7 @@ class Runs:
             if created:
                 active = await self._roster.adopt(record)
                 adopted = True
-                self._roster.counts.started[run.pipeline] += 1
+                self._roster.counts.began(run.pipeline)
                 self._tasks.spawn(self._work(active, pipeline, input), name=run.id)
             return record, created
         finally:

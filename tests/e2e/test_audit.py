@@ -150,7 +150,7 @@ async def test_who_was_refused_stands_there_with_code_and_address(gateway, told)
 
 
 async def test_a_refused_stream_is_no_watching(gateway, told):
-    async with caller(gateway) as client, opened(gateway), opened(gateway, told):
+    async with caller(gateway) as client, opened(gateway), opened(gateway):
         run = await started(client)
         before = len(told())
         await client.get(f"/runs/{run}/events", headers=STREAM)
