@@ -68,7 +68,7 @@ class Gateway:
         audit = Audit()
         tickets = Tickets(now=now)
         tokens = Tokens(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience, now=now)
-        metrics = Metrics(
+        self.metrics = Metrics(
             Sources(
                 hub=self.hub,
                 runs=self.runs,
@@ -95,7 +95,7 @@ class Gateway:
             addresses=self.addresses,
             rates=rates,
             audit=audit,
-            metrics=metrics.exposition,
+            metrics=self.metrics.exposition,
             metrics_for=settings.metrics,
             aliases=aliases_of(settings),
         )

@@ -317,6 +317,7 @@ def serve(gateway: Gateway, listening: socket.socket) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 100)
+    _allow_files(gateway.settings.max_connections + SPARE)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_until_signalled(Server(gateway), listening))
         left = [task for task in asyncio.all_tasks(runner.get_loop()) if not task.done()]
@@ -324,6 +325,20 @@ def serve(gateway: Gateway, listening: socket.socket) -> None:
             # A pipeline that will not stop must not keep the process: everything else has been closed in order.
             log.warning("ending with tasks that would not stop", tasks=[task.get_name() for task in left])
             os._exit(0)
+
+
+def _allow_files(count: int) -> None:
+    """Every connection is an open file; what a shell allows by default is often a thousand."""
+    try:
+        import resource  # noqa: PLC0415 - where there is one
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = hard if hard != resource.RLIM_INFINITY else max(count, soft)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < count:
+        log.warning("fewer files may be open than RUNCAST_MAX_CONNECTIONS needs", allowed=most, needed=count)
 
 
 async def _until_signalled(server: Server, listening: socket.socket) -> None:

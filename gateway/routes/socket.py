@@ -7,6 +7,7 @@ Rule 3: the audit hears of each command as it is replied to, in one place.
 """
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -20,6 +21,7 @@ from gateway.routes.audit import visit_of
 from gateway.routes.endpoint import incident, presented, refuse
 from gateway.routes.services import Services, caller
 from gateway.routes.streams import transport_for
+from gateway.transports import Transport
 from gateway.wire import commands, control
 from gateway.wire.codes import OF_PROBLEM, Close
 from gateway.wire.framing import WEBSOCKET
@@ -34,6 +36,8 @@ SUBPROTOCOL = "runcast.v1"
 AUTHENTICATE_WITHIN_S = 5
 MAX_INVALID_FRAMES = 10
 MAX_REFUSED_COMMANDS = 10
+GOODBYE_S = 5
+MAX_GOODBYES = 1000
 # What these do stands in the audit, under these names; of the other commands only refusals do.
 ACTIONS = {
     "subscribe": "watch", "start": "start", "cancel": "cancel", "pause": "pause", "resume": "resume", "input": "answer",
@@ -75,6 +79,7 @@ class Socket:
         except Problem as problem:
             self._visit.code = problem.code
             await websocket.close(OF_PROBLEM.get(problem.code, Close.INTERNAL), problem.code)
+            await self._see_off(transport)
             return None
         self._visit.connection = self._connection.id
         self._say_hello()
@@ -89,7 +94,24 @@ class Socket:
             services.hub.forget(self._connection)
             reader.cancel()
             await asyncio.wait([reader])
+        await self._see_off(transport)
         return None
+
+    async def _see_off(self, transport: Transport) -> None:
+        """Read on until a client that was told to go is gone, and cut off one that stays or talks on.
+
+        The server waits to hand over what came in, and would keep the socket as long as nobody takes it.
+        """
+        with contextlib.suppress(ConnectionResetError):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GOODBYE_S):
+                    for _ in range(MAX_GOODBYES):
+                        await self._websocket.receive()
+            transport.abort()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GOODBYE_S):
+                    while True:
+                        await self._websocket.receive()
 
     def _say_hello(self) -> None:
         hub = self._services.hub

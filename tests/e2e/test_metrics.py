@@ -82,7 +82,8 @@ def runcast(moves: dict[str, float], *prefixes: str) -> dict[str, float]:
 async def test_connections_by_transport_and_their_subscriptions(gateway, client, moved):
     run = await started(client, "external")
     async with opened(gateway) as ws, client.stream("GET", f"/runs/{run}/events", headers=STREAM) as answer:
-        await anext(answer.aiter_lines())
+        lines = answer.aiter_lines()
+        assert await anext(lines)
         await asked(ws, type="subscribe", run=run)
         moves = runcast(await moved(), "connections", "subscriptions", "watched", "joins", "commands")
         assert moves == {
