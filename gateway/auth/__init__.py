@@ -8,6 +8,6 @@ from gateway.auth.authenticator import Authenticator, Presented
 from gateway.auth.keys import Keys, KeysError
 from gateway.auth.principal import Principal, Scope
 from gateway.auth.tickets import Tickets
-from gateway.auth.tokens import mint
+from gateway.auth.tokens import Tokens, mint
 
-__all__ = ["Authenticator", "Keys", "KeysError", "Presented", "Principal", "Scope", "Tickets", "mint"]
+__all__ = ["Authenticator", "Keys", "KeysError", "Presented", "Principal", "Scope", "Tickets", "Tokens", "mint"]

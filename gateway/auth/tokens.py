@@ -25,7 +25,13 @@ class Tokens:
         self._audience = audience
         self._now = now
         self._jwt = jwt.PyJWT({"enforce_minimum_key_length": True})
+        self.hits = 0
+        self.misses = 0
         self._good: OrderedDict[bytes, Principal] = OrderedDict()
+
+    @property
+    def remembered(self) -> int:
+        return len(self._good)
 
     def verify(self, token: str) -> Principal:
         """Raises Unauthorized (`auth.invalid`, `auth.expired`)."""
@@ -34,7 +40,10 @@ class Tokens:
         # Remembered by digest: the tokens themselves need not lie about in memory.
         digest = hashlib.sha256(token.encode()).digest()
         principal = self._good.get(digest)
-        if principal is None:
+        if principal is not None:
+            self.hits += 1
+        else:
+            self.misses += 1
             principal = self._read(token)
             self._good[digest] = principal
             if len(self._good) > MAX_REMEMBERED:

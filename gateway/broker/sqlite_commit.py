@@ -18,6 +18,7 @@ from typing import TypeVar
 import structlog
 
 from gateway.broker import sqlite_file as file
+from gateway.broker.counts import Counts
 from gateway.broker.sqlite_batch import Batch, OpenStream
 from gateway.broker.sqlite_journal import Journal, move
 from gateway.errors import Unavailable
@@ -37,6 +38,7 @@ class GroupCommit:
         self.batch = Batch()
         self.journal = Journal()
         self.over = asyncio.Event()
+        self.counts = Counts()
         self._path = path
         self._opened: file.Opened | None = None
         self._failure: BaseException | None = None
@@ -45,6 +47,11 @@ class GroupCommit:
         self._settle = settle
         self._waiting: list[asyncio.Future[None]] = []
         self._committing: asyncio.Task[None] | None = None
+
+    @property
+    def queue(self) -> int:
+        """How many events wait for a commit that has not begun."""
+        return len(self.batch)
 
     @property
     def available(self) -> bool:
@@ -116,11 +123,14 @@ class GroupCommit:
     async def _commit(self) -> None:
         batch, self.batch = self.batch, Batch()
         waiting, self._waiting = self._waiting, []
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             await self._in_turn(batch.commit)
         except BaseException:
             self._waiting = [*waiting, *self._waiting]
             raise
+        self.counts.committed(loop.time() - began, events=len(batch))
         for stream, events in batch.placed.items():
             self._settle(stream, events)
         for done in waiting:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gateway.hub.subscription import State, Subscription
-from gateway.transports import Transport
+from gateway.transports import DirectTransport, Transport
 from gateway.wire.codes import Close
 from gateway.wire.control import Control
 from gateway.wire.framing import Framing
@@ -25,7 +25,8 @@ class Pump(Protocol):
 class Connection:
     """`subject` is whose it is ("" before authentication), `expires_at` (Unix seconds) when its credential ends.
 
-    `sole`: it was made for its subscriptions alone (SSE) and ends with the last of them.
+    `address`: where it comes from ("" where nobody knows). `sole`: it was made for its subscriptions alone (SSE) and
+    ends with the last of them. `unsent`: the bytes that waited when the clock last looked.
     """
 
     __slots__ = (
@@ -33,6 +34,7 @@ class Connection:
         "_pinged_at",
         "_pump",
         "_taken",
+        "address",
         "close",
         "expires_at",
         "framing",
@@ -43,6 +45,7 @@ class Connection:
         "subject",
         "subscriptions",
         "transport",
+        "unsent",
         "warned",
         "wrote_at",
     )  # fmt: skip
@@ -55,6 +58,7 @@ class Connection:
         pump: Pump,
         left: Callable[[Subscription], None],
         subject: str,
+        address: str,
         expires_at: float,
         sole: bool,
     ) -> None:
@@ -62,6 +66,7 @@ class Connection:
         self.transport = transport
         self.framing = framing
         self.subject = subject
+        self.address = address
         self.expires_at = expires_at
         self.sole = sole
         self.subscriptions: dict[str, Subscription] = {}
@@ -71,9 +76,15 @@ class Connection:
         self.close: Close | None = None
         self.stalled_at: float | None = None
         self._pinged_at: float | None = None
+        self.unsent = 0
         self._taken = 0
         self._pump = pump
         self._left = left
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """What it is, and the way its bytes go."""
+        return "sse" if self.sole else "websocket", "direct" if isinstance(self.transport, DirectTransport) else "asgi"
 
     def write(self, data: bytes) -> None:
         self.transport.write(data)
@@ -105,7 +116,7 @@ class Connection:
 
     def stalled_for(self, now: float) -> float:
         """Seconds for which the client has taken nothing of what is unsent; to be asked every now and then."""
-        unsent = self.transport.unsent()
+        unsent = self.unsent = self.transport.unsent()
         taken = self.transport.taken()
         if unsent == 0 or taken > self._taken or self.stalled_at is None:
             self.stalled_at = now

@@ -2,19 +2,21 @@
 
 Rule 1: connections are counted when they open and forgotten when they close, whatever happens in between.
 Rule 2: one clock serves them all: heartbeats, credentials that run out, clients that take nothing.
+
+Longer than others: whatever walks all connections (clock, drain, end) stands beside the one place that holds them.
 """
 
 import asyncio
 import random
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import NamedTuple
 
 from gateway.broker import Broker, Run
-from gateway.errors import NotFound, TooMany, Unavailable
+from gateway.errors import NotFound, Unavailable
 from gateway.hub.connection import Connection
+from gateway.hub.counts import Counts
 from gateway.hub.pacing import Pace
+from gateway.hub.places import Limits, Places
 from gateway.hub.subscription import MIN_PAGE_BYTES, PAGE_BYTES, Join, Subscription
 from gateway.hub.topic import Topic
 from gateway.tasks import Tasks
@@ -26,15 +28,6 @@ from gateway.wire.framing import Framing
 TICKS_PER_HEARTBEAT = 10
 MAX_TICK_S = 1.0
 SLICE = 500  # connections looked at before the loop gets a turn
-
-
-class Limits(NamedTuple):
-    max_connections: int
-    max_connections_per_subject: int
-    max_buffer_bytes: int
-    max_event_bytes: int
-    stall_timeout_s: float
-    auth_warning_s: float
 
 
 class Hub:
@@ -56,18 +49,34 @@ class Hub:
         self.pace = pace
         self.limits = limits
         self.draining = False
+        self.counts = Counts()
         self._broker = broker
         self._heartbeat_s = heartbeat_s
         self._now = now
         self._watching = watching
         self._connections: dict[Connection, None] = {}
-        self._subjects: Counter[str] = Counter()
+        self._places = Places(limits, pace)
         self._topics: dict[str, Topic] = {}
         self._tasks = Tasks("hub")
 
     @property
     def connections(self) -> int:
         return len(self._connections)
+
+    @property
+    def kinds(self) -> Mapping[tuple[str, str], int]:
+        """Open connections by transport and by the way their bytes go."""
+        return self._places.kinds
+
+    @property
+    def subscriptions(self) -> tuple[int, int]:
+        """How many subscriptions are live, and how many are behind or wait in a long-poll."""
+        live = sum(topic.live_count for topic in self._topics.values())
+        return live, sum(topic.holders for topic in self._topics.values()) - live
+
+    @property
+    def topics(self) -> int:
+        return len(self._topics)
 
     @property
     def heartbeat_ms(self) -> int:
@@ -83,40 +92,51 @@ class Hub:
         await self._tasks.close()
 
     def open(
-        self, transport: Transport, framing: Framing, *, subject: str, expires_at: float, sole: bool
+        self,
+        transport: Transport,
+        framing: Framing,
+        *,
+        subject: str,
+        expires_at: float,
+        sole: bool,
+        address: str = "",
     ) -> Connection:
-        """Count a connection in. `sole`: it ends with its last subscription.
+        """Count a connection in. `sole`: it ends with its last subscription. `address`: where it comes from, if known.
 
         Raises TooMany (`limit.connections`) and Unavailable (`server.busy`, `server.draining`).
         """
-        self.admit(subject)
+        self.admit(subject, address)
         connection = Connection(
-            transport, framing, pump=self._catch_up, left=self._left, subject=subject, expires_at=expires_at, sole=sole
-        )  # fmt: skip
+            transport,
+            framing,
+            pump=self._catch_up,
+            left=self._left,
+            subject=subject,
+            address=address,
+            expires_at=expires_at,
+            sole=sole,
+        )
         self._connections[connection] = None
-        self._subjects[subject] += 1
+        self._places.take(connection)
+        self.counts.opened[connection.kind] += 1
         self.pace.opened()
         return connection
 
-    def admit(self, subject: str) -> None:
-        """Whether one more connection of this subject may open; raises as `open` does."""
+    def admit(self, subject: str, address: str = "") -> None:
+        """Whether one more connection of this subject, from this address, may open; raises as `open` does."""
         if self.draining:
             raise Unavailable("server.draining", retry_after_ms=self.pace.after_ms())
         if not self._broker.available:
             raise Unavailable("broker.unavailable", retry_after_ms=self.pace.after_ms())
-        if len(self._connections) >= self.limits.max_connections:
-            raise Unavailable("server.busy", retry_after_ms=self.pace.after_ms())
-        if subject and self._subjects[subject] >= self.limits.max_connections_per_subject:
-            raise TooMany("limit.connections", retry_after_ms=self.pace.after_ms())
+        self._places.check(subject, address)
+
+    def check_room(self, connection: Connection, run: str | None = None) -> None:
+        """Whether a connection may watch one more run. Raises TooMany (`limit.connections`)."""
+        self._places.check_room(connection, run)
 
     def belongs(self, connection: Connection, subject: str, expires_at: float) -> None:
         """A connection has proved whose it is. Raises TooMany when the subject has too many."""
-        if connection.subject != subject:
-            if self._subjects[subject] >= self.limits.max_connections_per_subject:
-                raise TooMany("limit.connections", retry_after_ms=self.pace.after_ms())
-            self._uncount(connection.subject)
-            self._subjects[subject] += 1
-            connection.subject = subject
+        self._places.change_hands(connection, subject)
         connection.expires_at = expires_at
         connection.warned = False
 
@@ -125,15 +145,10 @@ class Hub:
         if connection not in self._connections:
             return
         del self._connections[connection]
-        self._uncount(connection.subject)
+        self._places.give_back(connection)
         for subscription in tuple(connection.subscriptions.values()):
             subscription.end()
         connection.transport.finish()
-
-    def _uncount(self, subject: str) -> None:
-        self._subjects[subject] -= 1
-        if self._subjects[subject] <= 0:
-            del self._subjects[subject]
 
     @asynccontextmanager
     async def topic(self, run: Run) -> AsyncIterator[Topic]:
@@ -147,13 +162,15 @@ class Hub:
     async def subscribe(self, connection: Connection, run: Run, join: Join) -> Subscription:
         """Put a run on a connection, in place of an earlier subscription to it. `run` is its record of now.
 
-        The caller tells the client and then calls `start` on it. Raises NotFound.
+        The caller tells the client and then calls `start` on it. Raises NotFound, TooMany (`limit.connections`).
         """
+        self.check_room(connection, run.id)
         topic = await self._hold(run)
         if connection not in self._connections:
             self._release(topic)
             raise ConnectionResetError
         subscription = Subscription(connection, topic, join)
+        self.counts.joins[subscription.resume] += 1
         earlier = connection.subscriptions.get(run.id)
         connection.subscriptions[run.id] = subscription
         if earlier is not None:
@@ -165,6 +182,7 @@ class Hub:
         if topic is None:
             opened = Topic(
                 run.id,
+                counts=self.counts,
                 max_event_bytes=self.limits.max_event_bytes,
                 page_bytes=max(MIN_PAGE_BYTES, min(PAGE_BYTES, self.limits.max_buffer_bytes)),
             )
@@ -259,13 +277,16 @@ class Hub:
         while True:
             due = max(due + period, loop.time())
             await asyncio.sleep(due - loop.time())
-            self.pace.tick(elapsed_s=period, lag_s=loop.time() - due)
+            lag_s = loop.time() - due
+            self.pace.tick(elapsed_s=period, lag_s=lag_s)
+            self.counts.loop_lag_s.observe(lag_s)
             await self._look_after_all()
 
     async def _look_after_all(self) -> None:
         now, wall = asyncio.get_running_loop().time(), self._now()
         beat = control.heartbeat(round(wall * 1000))
         frames: dict[Framing, bytes] = {}
+        unsent_bytes = lagging = 0
         for count, connection in enumerate(tuple(self._connections), start=1):
             if now - connection.wrote_at >= self._heartbeat_s and connection.transport.unsent() == 0:
                 framing = connection.framing
@@ -278,11 +299,16 @@ class Hub:
                 self._expire(connection, wall)
             if max(connection.stalled_for(now), connection.silent_for(now)) >= self.limits.stall_timeout_s:
                 # With nothing in its way the close can still be sent, and the owner of the response sees to the rest.
+                if connection.close is None:
+                    self.counts.cut_off += 1
                 connection.finish(Close.TOO_SLOW)
                 if connection.transport.unsent():
                     connection.transport.abort()
+            unsent_bytes += connection.unsent
+            lagging += connection.unsent > self.limits.max_buffer_bytes
             if count % SLICE == 0:
                 await asyncio.sleep(0)
+        self.counts.unsent_bytes, self.counts.lagging = unsent_bytes, lagging
 
     def _expire(self, connection: Connection, wall: float) -> None:
         if wall >= connection.expires_at:

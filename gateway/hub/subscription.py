@@ -122,6 +122,7 @@ class Subscription:
 
     def fall_behind(self) -> None:
         self.state = State.BEHIND
+        self.topic.counts.fell_behind += 1
         self.topic.not_live(self)
         self.connection.catch_up()
 
@@ -148,8 +149,12 @@ class Subscription:
 
     def _send(self, events: "Sequence[Event]") -> None:
         if events:
-            self.connection.write(self.connection.framing.events(events))
+            frames = self.connection.framing.events(events)
+            self.topic.counts.sent_past += len(events)
+            self.topic.counts.sent_bytes += len(frames)
+            self.connection.write(frames)
 
     def _say_gap(self, after: str, first: int) -> None:
+        self.topic.counts.gaps += 1
         frame = control.gap(run=self.topic.run, after=after, first=str(Cursor(self.topic.epoch, first)))
         self.connection.control(frame)

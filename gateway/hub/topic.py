@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from gateway.broker import Position
+from gateway.hub.counts import Counts
 from gateway.hub.subscription import LIVE, PAGE_BYTES, Subscription
 from gateway.wire.events import Event
 from gateway.wire.fold import select
@@ -43,11 +44,14 @@ class Audience:
 class Topic:
     """The broker's sink for one run.
 
-    `max_event_bytes` bounds what folding joins, `page_bytes` what is read of the past at once.
+    `max_event_bytes` bounds what folding joins, `page_bytes` what is read of the past at once. `counts` is the hub's.
     """
 
-    def __init__(self, run: str, *, max_event_bytes: int, page_bytes: int = PAGE_BYTES) -> None:
+    def __init__(
+        self, run: str, *, max_event_bytes: int, page_bytes: int = PAGE_BYTES, counts: Counts | None = None
+    ) -> None:
         self.run = run
+        self.counts = counts or Counts()
         self.max_event_bytes = max_event_bytes
         self.page_bytes = page_bytes
         self.epoch = ""
@@ -97,6 +101,10 @@ class Topic:
             audience = self._audiences[key] = Audience(*key)
         audience.members[subscription] = None
 
+    @property
+    def live_count(self) -> int:
+        return sum(len(audience.members) for audience in self._audiences.values())
+
     def not_live(self, subscription: Subscription) -> None:
         key = subscription.connection.framing, subscription.types
         members = self._audiences[key].members
@@ -142,6 +150,8 @@ class Topic:
                 if audience.framing.stateful and not _have_room(audience.members):
                     continue
                 frames = audience.spell(events)
+                if frames:
+                    self.counts.delivered(len(events), len(frames), to=len(audience.members))
                 while some := tuple(islice(members, SLICE)):
                     _give(some, frames, events[-1])
                     yield

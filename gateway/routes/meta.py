@@ -10,9 +10,10 @@ from pydantic import Field
 from quart import Response
 
 from gateway import __version__
-from gateway.errors import NotFound, Unavailable
+from gateway.auth import Scope
+from gateway.errors import NotFound, Unauthorized, Unavailable
 from gateway.routes import openapi
-from gateway.routes.endpoint import Body, Call, Endpoints, reply
+from gateway.routes.endpoint import Body, Call, Endpoints, presented, reply
 from gateway.wire import json
 from gateway.wire.schema import schema
 
@@ -21,10 +22,9 @@ meta = Endpoints()
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none';"
     " frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via")
 
 
@@ -32,7 +32,14 @@ class TicketBody(Body):
     runs: list[Annotated[str, Field(max_length=64)]] | None = Field(None, max_length=100)
 
 
-@meta.add("POST", "/tickets", "A ticket for opening a stream where no header can be set.", body=TicketBody, status=201)
+@meta.add(
+    "POST",
+    "/tickets",
+    "A ticket for opening a stream where no header can be set.",
+    body=TicketBody,
+    status=201,
+    action="ticket",
+)
 async def ticket(call: Call) -> Response:
     body = await call.body(TicketBody)
     runs = frozenset(body.runs) if body.runs is not None else None
@@ -78,6 +85,22 @@ async def readyz(call: Call) -> Response:
     if not call.services.broker.available:
         raise Unavailable("broker.unavailable")
     return reply({"status": "ready"})
+
+
+@meta.add(
+    "GET", "/metrics", "Counts and measures, as Prometheus reads them.", public=True, media="text/plain",
+    problems=("not_found", "auth.missing", "auth.forbidden"),
+)  # fmt: skip
+async def metrics(call: Call) -> Response:
+    services, shown_to = call.services, call.services.metrics_for
+    if shown_to == "off":
+        raise NotFound("not_found")
+    if not (shown_to == "open" or (shown_to == "local" and _from_this_machine(call))):
+        principal = services.authenticator.identify(presented(call.request, services, joins=False))
+        if principal is None:
+            raise Unauthorized("auth.missing")
+        principal.require(Scope.ADMIN)
+    return Response(await services.metrics(), 200, {"Cache-Control": "no-store"}, content_type=METRICS_TYPE)
 
 
 @cache
@@ -137,6 +160,11 @@ def _file(folder: Path, name: str) -> Response:
 
 def _from_this_page(call: Call) -> bool:
     """Whether the console itself asks, on this machine, with nobody in between (PROTOCOL section 7)."""
+    return _from_this_machine(call) and call.request.headers.get("Sec-Fetch-Site") == "same-origin"
+
+
+def _from_this_machine(call: Call) -> bool:
+    """Whether peer and `Host` are loopback, and nothing was forwarded."""
     headers = call.request.headers
     client = call.request.scope.get("client")
     host = headers.get("Host", "").lower().rsplit(":", 1)[0].strip("[]")
@@ -145,7 +173,6 @@ def _from_this_page(call: Call) -> bool:
         and ip_address(client[0]).is_loopback
         and (host == "localhost" or _is_loopback(host))
         and not any(name in headers for name in _FORWARDED)
-        and headers.get("Sec-Fetch-Site") == "same-origin"
     )
 
 
