@@ -147,7 +147,7 @@ def transport_for(
     wire: Wire | None = state.get(STATE_KEY)
     if wire is not None and request.http_version == "1.1":
         return DirectTransport(wire, limit=limit, one_way=isinstance(request, BoundedRequest)), direct
-    cut = wire.writer.transport.abort if wire is not None else None
+    cut = wire.transport.abort if wire is not None else None
     return AsgiTransport(limit=limit, cut=cut), fallback
 
 
