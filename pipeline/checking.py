@@ -11,6 +11,7 @@ from pipeline.models.extractive import escape, quotable
 from pipeline.models.rank import terms, topic_weights
 from pipeline.models.sentences import flat, split, words
 
+LEAST_EVIDENCE_WORDS = 3
 _MARK = re.compile(r"(?<!\\)\[(\d+)\]")
 
 
@@ -95,5 +96,7 @@ def _claims(body: str, claims: Sequence[Claim], request: Request) -> Iterator[Fa
             yield Failure("claim.unknown_source", f"There is no source [{claim.key}].")
         elif not claim.quote or flat(claim.quote) not in sources[claim.key]:
             yield Failure("claim.not_in_source", f"Source [{claim.key}] does not say: {claim.quote[:120]}")
-        elif f"[{claim.key}]" not in written or flat(escape(claim.quote)) not in written:
+        elif not claim.repeated and len(words(claim.quote)) < LEAST_EVIDENCE_WORDS:
+            yield Failure("claim.too_short", f"“{claim.quote}” is too little to rest a statement on; cite a sentence.")
+        elif f"[{claim.key}]" not in written or (claim.repeated and flat(escape(claim.quote)) not in written):
             yield Failure("claim.not_in_text", f"The text lacks what it claims from [{claim.key}]: {claim.quote[:120]}")
