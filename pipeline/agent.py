@@ -142,6 +142,7 @@ class _Work:
         began = time.monotonic()
         try:
             if step.tool == "http_get" and not await self._may_fetch([step, *waiting]):
+                done.declined = True
                 raise ToolFailed("A person declined it.")
             await asyncio.sleep(PACE_S * 10)
             done.result = await TOOLS[step.tool](self.desk, step.args)

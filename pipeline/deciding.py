@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 from pipeline import planner
 from pipeline.calling import ask, opening, stream
 from pipeline.context import Context
+from pipeline.errors import StagesFailed
 from pipeline.models.chat import Chat
 from pipeline.planner import Done, Step
 from pipeline.prompting import prompt
@@ -122,10 +123,13 @@ class ModelMind:
 
     async def again(self, done: Done, room: int) -> list[Step]:
         nothing = done.step.tool == "search" and not done.result.get("passages")
-        if done.error is None and not nothing:
+        if done.declined or (done.error is None and not nothing):
             return []
         before = [(one.step.tool, one.step.args) for one in self._done]
-        steps = await self._steps("further.md.j2", room=room)
+        try:
+            steps = await self._steps("further.md.j2", room=room)
+        except StagesFailed:  # no use in it; what was found so far can be answered from
+            return []
         return [step for step in steps if (step.tool, step.args) not in before]
 
     async def answer(self) -> AsyncGenerator[str, None]:

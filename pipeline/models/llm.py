@@ -4,10 +4,9 @@ Rule 1: the only module that knows pydantic-ai, and it is imported only when a m
 Rule 2: what a provider says of an error is repeated nowhere: it may hold the prompt or part of the key.
 """
 
-import os
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Literal
 
 import httpx2
 from genai_prices import calc_price
@@ -41,7 +40,8 @@ from pipeline.spending import Price, Tokens
 
 CONNECT_S: Final = 10.0
 SILENCE_S: Final = 120.0  # without a byte from the provider: a model may think for long before its first word
-PROVIDERS: Final = ("openai", "anthropic")
+
+Provider = Literal["openai", "anthropic"]
 
 _AGAIN: Final = (said.ModelUnavailableError, said.ModelServerError)
 _REFUSALS: Final[dict[type[Exception], str]] = {
@@ -53,26 +53,14 @@ _REFUSALS: Final[dict[type[Exception], str]] = {
 }
 
 
-class Unusable(ValueError):
-    """A model that cannot be used as things are; the message is one line for the operator."""
-
-
 class ProviderModel:
-    """A `Chat`. `price` takes the place of the published one. Raises Unusable."""
+    """A `Chat`. `url` is for another address than the provider's own, `price` takes the place of the published one."""
 
-    def __init__(self, spec: str, *, price: Price | None = None, environment: Mapping[str, str] = os.environ) -> None:
-        provider, colon, name = spec.partition(":")
-        if not colon or not name.strip() or provider not in PROVIDERS:
-            raise Unusable(f"{spec!r} is no model: say PROVIDER:NAME, where PROVIDER is {' or '.join(PROVIDERS)}")
-        self.name = name = name.strip()
+    def __init__(self, provider: Provider, name: str, *, key: str, url: str = "", price: Price | None = None) -> None:
+        self.name = name
         self._client = httpx2.AsyncClient(timeout=httpx2.Timeout(SILENCE_S, connect=CONNECT_S))
         # Attempts are ours to count, to wait between and to tell of: the provider's library makes one.
         self._settings = ModelSettings(max_retries=0)
-        key, url = (environment.get(f"{provider.upper()}_{part}", "").strip() for part in ("API_KEY", "BASE_URL"))
-        if url and not url.startswith(("http://", "https://")):
-            raise Unusable(f"{provider.upper()}_BASE_URL must begin with http:// or https://")
-        if not key and not (provider == "openai" and url):
-            raise Unusable(f"{spec} needs a key in {provider.upper()}_API_KEY")
         self._model = self._openai(name, key, url) if provider == "openai" else self._anthropic(name, key, url)
         self._provider, self._url, self._price = provider, url, price
         self._rate = price or self._published()

@@ -17,12 +17,12 @@ from pipeline.calling import ask, opening, stream, whole
 from pipeline.content import ContentInput, content
 from pipeline.errors import Interrupted
 from pipeline.models import chat
-from pipeline.models.chat import Turn
-from pipeline.models.choosing import ModelUnusable, choose
-from pipeline.models.llm import ProviderModel
+from pipeline.models.chat import Chat, Turn
+from pipeline.models.choosing import ModelUnusable, choose, made
 from pipeline.spending import OverBudget, Price
 from tests.pipeline.provider import Answer, Fails, Provider, Says
 
+SOON_S = 10  # how long a provider may take to see that its connection is closed; it takes milliseconds
 KEY = "sk-do-not-tell"
 PROMPT = "a prompt that nobody else may read"
 PRICE = Price(input_usd=1_000.0, output_usd=10_000.0)  # a thousandth and a hundredth of a dollar for each token
@@ -43,14 +43,14 @@ def _offline_afterwards() -> Iterator[None]:
 @asynccontextmanager
 async def served(
     *answers: Answer, spec: str = PROTOCOLS[0], price: Price | None = PRICE, **more
-) -> AsyncGenerator[tuple[Provider, ProviderModel], None]:
+) -> AsyncGenerator[tuple[Provider, Chat], None]:
     """A provider and the model that speaks with it, which is the chosen one."""
     async with Provider(*answers, **more) as provider:
         environment = {
             "OPENAI_BASE_URL": f"{provider.url}/v1", "OPENAI_API_KEY": KEY,
             "ANTHROPIC_BASE_URL": provider.url, "ANTHROPIC_API_KEY": KEY,
         }  # fmt: skip
-        model = ProviderModel(spec, price=price, environment=environment)
+        model = made(spec, price=price, environment=environment)
         chat.use(model)
         try:
             yield provider, model
@@ -62,7 +62,7 @@ def of(recorder: Recorder, *types: str) -> list[dict]:
     return [fields for kind, fields in recorder.events if kind in types]
 
 
-async def said(ctx: Context, model: ProviderModel) -> list[str]:
+async def said(ctx: Context, model: Chat) -> list[str]:
     async with aclosing(stream(ctx, model, opening(PROMPT), expected=50)) as texts:
         return [text async for text in texts]
 
@@ -113,7 +113,7 @@ async def test_a_cancel_closes_the_providers_stream(spec: str) -> None:
         running = asyncio.create_task(reading())
         await asyncio.wait_for(read.wait(), 10)
         running.cancel()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(SOON_S):
             await provider.gone.wait()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -129,7 +129,7 @@ async def test_a_cancel_before_the_first_word_closes_the_call_and_pays_the_promp
         running = asyncio.create_task(said(Context(recorder), model))
         await asyncio.wait_for(provider.hanging.wait(), 10)
         running.cancel()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(SOON_S):
             await provider.gone.wait()
         await asyncio.wait({running})
     (completed,) = of(recorder, "llm.completed")
@@ -143,7 +143,7 @@ async def test_a_reader_that_goes_away_closes_the_providers_stream() -> None:
         texts = stream(Context(Recorder()), model, opening(PROMPT), expected=1)
         assert await anext(texts) == "a "
         await texts.aclose()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(SOON_S):
             await provider.gone.wait()
 
 
@@ -315,18 +315,15 @@ async def test_answers_that_never_fit_end_the_run() -> None:
     assert len(provider.heard) == 1 + calling.REASKS
 
 
-LONG = Says(["word "] * 400, usage=(100, 400))
-
-
 @pytest.mark.parametrize("spec", PROTOCOLS)
 async def test_a_call_that_exceeds_the_budget_stops_amid_its_stream(spec: str) -> None:
     """As soon as the tokens so far cost too much: the connection is closed, the rest is never read."""
-    endless = Says(["word "] * 400, ends="hangs")
+    endless = Says(["word "] * 150, ends="hangs")
     async with served(endless, spec=spec) as (provider, model):
         recorder = Recorder()
         with pytest.raises(OverBudget) as caught:
             await said(Context(recorder, options={"budget_usd": 1.0}), model)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(SOON_S):
             await provider.gone.wait()
     assert [kind for kind, _ in recorder.events] == ["llm.started", "llm.completed", "budget.exceeded"]
     (exceeded,), (completed,) = of(recorder, "budget.exceeded"), of(recorder, "llm.completed")
@@ -338,7 +335,7 @@ async def test_a_call_that_exceeds_the_budget_stops_amid_its_stream(spec: str) -
 
 async def test_a_prompt_that_alone_is_too_dear_is_not_sent() -> None:
     """The call is not made when its input would exceed what is left."""
-    async with served(LONG) as (provider, model):
+    async with served(Says("never sent")) as (provider, model):
         recorder = Recorder()
         with pytest.raises(OverBudget):
             await said(Context(recorder, options={"budget_usd": 0.01}), model)
@@ -384,7 +381,7 @@ async def test_a_model_without_a_price_costs_nothing_and_says_so_once() -> None:
 
 def test_published_prices_are_known() -> None:
     """A model of OpenAI's costs what OpenAI says, cached input less."""
-    model = ProviderModel("openai:gpt-4o-mini", environment={"OPENAI_API_KEY": KEY})
+    model = made("openai:gpt-4o-mini", environment={"OPENAI_API_KEY": KEY})
     million = model.cost_usd(chat.Tokens(1_000_000, 1_000_000))
     assert million == pytest.approx(0.15 + 0.60)
 
@@ -463,13 +460,18 @@ def test_without_a_model_no_providers_library_is_imported() -> None:
     assert not any(f"'{name}'" in loaded for name in ("pydantic_ai", "openai", "anthropic", "genai_prices", "httpx2"))
 
 
+OPENAI = {"RUNCAST_MODEL": "openai:x", "OPENAI_API_KEY": KEY}
 MAIN = "import sys; {}from gateway.__main__ import main; sys.exit(main(['serve', '--bind', '127.0.0.1:0']))"
 
 
 @pytest.mark.parametrize(
     ("before", "environment", "line"),
     [
-        ("sys.modules['pydantic_ai'] = None; ", {"RUNCAST_MODEL": "openai:x"}, "pip install 'runcast[llm]'"),
+        (
+            "sys.modules['pydantic_ai'] = None; ",
+            {"RUNCAST_MODEL": "openai:x", "OPENAI_API_KEY": KEY},
+            "pip install 'runcast[llm]'",
+        ),
         ("", {"RUNCAST_MODEL": "openai:x"}, "openai:x needs a key in OPENAI_API_KEY"),
         ("", {"RUNCAST_MODEL": "x"}, "is no model"),
     ],
