@@ -36,7 +36,7 @@ def check(body: str, claims: Sequence[Claim], request: Request) -> list[Failure]
     return [
         *_length(body, request),
         *_structure(body, request),
-        *_topic(body, request),
+        *_topic(body, claims, request),
         *_claims(body, claims, request),
     ]
 
@@ -77,9 +77,10 @@ def _structure(body: str, request: Request) -> Iterator[Failure]:
         yield Failure("text.structure", wrong)
 
 
-def _topic(body: str, request: Request) -> Iterator[Failure]:
+def _topic(body: str, claims: Sequence[Claim], request: Request) -> Iterator[Failure]:
     # The lines of a frame name the topic always; only cited text shows that the text is about it.
     cited = [block.replace("\\", "") for block in re.split(r"\n+", body) if _MARK.search(block)]
+    cited += [claim.quote for claim in claims if not claim.repeated]  # its own words may be others
     if mentions(request.topic, sayable(request.sources)) and not mentions(request.topic, cited):
         yield Failure("topic.missing", f"The text says nothing about the topic: {flat(request.topic)}.")
 
