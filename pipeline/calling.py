@@ -17,10 +17,10 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.context import Context
 from pipeline.errors import Interrupted, ProviderError, StagesFailed
 from pipeline.models import Piece, Request, TextModel
-from pipeline.models.chat import Chat, Turn, chosen
+from pipeline.models.chat import Aside, Chat, Turn, chosen
 from pipeline.models.cited import Cited
 from pipeline.prompting import prompt
-from pipeline.spending import Offline, Tokens, tokens
+from pipeline.spending import Offline, Priced, Tokens, tokens
 
 ATTEMPTS: Final = 4  # of a call whose provider fails
 BACKOFF_S = 1.0  # before the second attempt, then twice as long each time, half of it by chance
@@ -54,10 +54,11 @@ class Writer:
                 yield piece
 
     async def _quote(self, prompt: str, request: Request) -> AsyncGenerator[Piece, None]:
-        priced = Offline(getattr(self._offline, "name", None) or f"offline-{type(self._offline).__name__.lower()}")
+        model = self._offline
+        priced = model if isinstance(model, Priced) else Offline(f"offline-{type(model).__name__.lower()}")
         async with (
             self._ctx.llm(priced, given=tokens(prompt), expected=request.max_words) as call,
-            aclosing(self._offline.write(prompt, request)) as pieces,
+            aclosing(model.write(prompt, request)) as pieces,
         ):
             async for piece in pieces:
                 await call.grew(piece.text)
@@ -107,10 +108,14 @@ async def _attempts(
                     async for part in parts:
                         if isinstance(part, Tokens):
                             call.counted(part)
-                            continue
-                        await call.grew(part)
-                        given = True
-                        yield part
+                        elif isinstance(part, Aside):
+                            await call.grew(part.text)
+                        else:
+                            await call.grew(part)
+                            given = True
+                            yield part
+                if not given:
+                    raise ProviderError("The model gave no answer.")
                 return
             except ProviderError as error:
                 if given and shown:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -55,6 +55,7 @@ class Price:
 NOTIONAL: Final = Price(input_usd=3.0, output_usd=15.0)
 
 
+@runtime_checkable
 class Priced(Protocol):
     """A model as far as money goes. `cost_usd` is None where no price is known."""
 

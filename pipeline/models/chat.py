@@ -19,10 +19,17 @@ class Turn:
     text: str
 
 
+@dataclass(frozen=True)
+class Aside:
+    """What a model says to itself before it answers: nobody reads it, but it is paid for."""
+
+    text: str
+
+
 class Chat(Priced, Protocol):
     """A model of a provider."""
 
-    def say(self, turns: Sequence[Turn]) -> AsyncGenerator[str | Tokens, None]:
+    def say(self, turns: Sequence[Turn]) -> AsyncGenerator[str | Aside | Tokens, None]:
         """The answer, piece by piece, and what it took as often as the provider tells (whole numbers so far).
 
         Raises ProviderError when another attempt may succeed, ProviderRefused when not, StagesFailed when the answer

@@ -23,6 +23,7 @@ class Cited:
         self._texts: dict[str, str] = {}
         for source in sources:  # several passages may be of one source
             self._texts[source.key] = f"{self._texts.get(source.key, '')} {flat(source.text)}".strip()
+        self._plain: dict[str, str] = {}
         self._held = ""
         self._last = "\n"
 
@@ -70,7 +71,9 @@ class Cited:
         for wanted in (quote, quote.strip("\"'“”‘’ ").removesuffix("…").removesuffix("...").strip()):  # noqa: RUF001
             if wanted in text:
                 return wanted
-            at = _plain(text).find(_plain(wanted))
+            if key not in self._plain:
+                self._plain[key] = _plain(text)
+            at = self._plain[key].find(_plain(wanted))
             if at >= 0:
                 return text[at : at + len(wanted)]
         return quote
@@ -78,4 +81,6 @@ class Cited:
 
 def _plain(text: str) -> str:
     """The text without what typesetting changes, letter for letter as long as before."""
-    return "".join(one if len(lower := one.lower()) != 1 else lower for one in text.translate(_SAME))
+    same = text.translate(_SAME)
+    lower = same.lower()
+    return lower if len(lower) == len(same) else same  # a few letters have a longer small form

@@ -22,6 +22,8 @@ from pydantic_ai.messages import (
     SystemPromptPart,
     TextPart,
     TextPartDelta,
+    ThinkingPart,
+    ThinkingPartDelta,
     UserPromptPart,
 )
 from pydantic_ai.models import Model
@@ -35,7 +37,7 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RequestUsage
 
 from pipeline.errors import PipelineError, ProviderError, ProviderRefused, StagesFailed
-from pipeline.models.chat import Turn
+from pipeline.models.chat import Aside, Turn
 from pipeline.spending import Price, Tokens
 
 CONNECT_S: Final = 10.0
@@ -82,19 +84,27 @@ class ProviderModel:
             name, provider=AnthropicProvider(api_key=key, base_url=url or None, http_client=self._client)
         )
 
-    async def say(self, turns: Sequence[Turn]) -> AsyncGenerator[str | Tokens, None]:
+    async def say(self, turns: Sequence[Turn]) -> AsyncGenerator[str | Aside | Tokens, None]:
         with _told():
             async with model_request_stream(self._model, _messages(turns), model_settings=self._settings) as stream:
                 counted = RequestUsage()
                 async for event in stream:
                     match event:
-                        case PartStartEvent(part=TextPart(content=text)) if text:
+                        case (
+                            PartStartEvent(part=TextPart(content=text))
+                            | PartDeltaEvent(delta=TextPartDelta(content_delta=text))
+                        ) if text:
                             yield text
-                        case PartDeltaEvent(delta=TextPartDelta(content_delta=text)) if text:
-                            yield text
+                        case (
+                            PartStartEvent(part=ThinkingPart(content=text))
+                            | PartDeltaEvent(delta=ThinkingPartDelta(content_delta=text))
+                        ) if text:
+                            yield Aside(text)
                     if (usage := stream.usage) != counted:
                         counted = usage
                         yield self._tokens(usage)
+                if stream.finish_reason is None:
+                    raise ProviderError("The model provider's answer broke off.")
                 if stream.finish_reason == "content_filter":
                     raise ProviderRefused("The model declined to write this.")
                 if stream.finish_reason == "length":

@@ -10,7 +10,9 @@ from typing import Any, Self
 
 @dataclass
 class Says:
-    """Streams these texts. Then it ends as told: `stop`, `length`, `content_filter`, or `dies`, or `hangs`."""
+    """Streams these texts. Then it ends as told: `stop`, `length`, `content_filter`; or it `dies`, `hangs`, `errs`
+    (an error amid the stream), `garbles` (no JSON), or `stops short` (a stream that ends in order, without a reason).
+    """
 
     texts: Sequence[str]
     ends: str = "stop"
@@ -114,8 +116,7 @@ class Provider:
         return Hears(first.split()[1], headers, json.loads(body))
 
     def _fail(self, writer: asyncio.StreamWriter, answer: Fails) -> None:
-        error = {"message": answer.why, "type": "provider_error", "code": answer.code}
-        body = json.dumps({"type": "error", "error": error}).encode()
+        body = json.dumps(_error(answer)).encode()
         more = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
         head = f"HTTP/1.1 {answer.status} Nope\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         writer.write(f"{head}{more}\r\n".encode() + body)
@@ -138,7 +139,8 @@ class Provider:
             await reader.read()  # returns when the client has closed
             self.gone.set()
             return False
-        for event in end:
+        wrong = {"errs": f"event: error\ndata: {json.dumps(_error(Fails(500)))}\n\n", "garbles": "data: {oh\n\n"}
+        for event in [wrong[answer.ends]] if answer.ends in wrong else [] if answer.ends == "stops short" else end:
             _chunk(writer, event)
         writer.write(b"0\r\n\r\n")
         await writer.drain()
@@ -146,6 +148,10 @@ class Provider:
 
 
 Frames = tuple[list[str], Callable[[str], str], list[str]]
+
+
+def _error(answer: Fails) -> dict[str, Any]:
+    return {"type": "error", "error": {"message": answer.why, "type": "api_error", "code": answer.code}}
 
 
 def _chunk(writer: asyncio.StreamWriter, text: str) -> None:

@@ -273,6 +273,28 @@ async def test_what_was_not_shown_is_asked_for_again() -> None:
     assert of(recorder, "llm.completed")[0]["usage"]["output_tokens"] == 20 + 3
 
 
+@pytest.mark.parametrize("spec", PROTOCOLS)
+@pytest.mark.parametrize("ends", ["errs", "garbles", "stops short", "dies"])
+async def test_a_stream_that_goes_wrong_is_a_failure_like_any_other(spec: str, ends: str) -> None:
+    """An error amid it, nonsense, an end without a reason: tried again while nothing was shown, in our own words."""
+    async with served(Says([], ends=ends), Says("", ends="stop"), Says("all"), spec=spec) as (provider, model):
+        recorder = Recorder()
+        assert "".join(await said(Context(recorder), model)) == "all"
+    assert len(provider.heard) == 3
+    assert "secret" not in str(recorder.events)
+    async with served(Says("half", ends=ends), spec=spec) as (_, model):
+        with pytest.raises(Interrupted):
+            await said(Context(Recorder()), model)
+
+
+async def test_what_a_model_thinks_is_paid_for_and_not_shown() -> None:
+    """Reasoning between its tags costs tokens and is no part of the answer."""
+    async with served(Says(["<think>", "let me see, ", "the moon", "</think>", "The moon."], usage=None)) as (_, model):
+        recorder = Recorder()
+        assert "".join(await said(Context(recorder), model)).strip() == "The moon."
+    assert of(recorder, "llm.completed")[0]["usage"]["output_tokens"] > 6
+
+
 async def test_an_answer_that_was_cut_off_is_none() -> None:
     """Half a text must not pass for a whole one."""
     async with served(Says("half of", ends="length")) as (_, model):
