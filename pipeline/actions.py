@@ -86,7 +86,7 @@ async def criticise(job: Job) -> Output:
     """What the tasks before leave out: words of the goal, documents, figures; and what is only supposed."""
     if not job.writer.at_leisure:
         findings = [output.markdown for output in job.inputs.values()]
-        return await _written(job, job.documents, "bullets", template="critique.md.j2", findings=findings)
+        return await _written(job, job.documents, "bullets", template="critique.md.j2", uncited=True, findings=findings)
     return await in_thread(_criticise, job)
 
 
@@ -120,9 +120,13 @@ async def _written(
     *,
     share: int = 1,
     template: str = "generator.md.j2",
+    uncited: bool = False,
     **more: object,
 ) -> Output:
-    """A text by the model. One whose evidence does not hold is written again; then raises StagesFailed."""
+    """A text by the model. One whose evidence does not hold is written again; then raises StagesFailed.
+
+    `uncited`: it may do without evidence, as what is missing has none.
+    """
     request = Request(
         topic=job.topic, sources=sources, tone="concise", format=format, max_words=max(job.max_words // share, 30)
     )
@@ -133,7 +137,12 @@ async def _written(
                 text += piece.text
                 claims += piece.claims
         found = [] if job.writer.at_leisure else await in_thread(check, text, claims, request)
-        unusable = tuple(one for one in found if one.code.startswith("claim.") or one.code == "text.empty")
+        unusable = tuple(
+            one
+            for one in found
+            if (one.code.startswith("claim.") or one.code == "text.empty")
+            and not (uncited and one.code == "claim.none")
+        )
         if not unusable:
             return Output(text.strip(), tuple(claims))
         request = replace(request, failures=unusable)

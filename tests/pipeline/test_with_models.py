@@ -288,12 +288,12 @@ async def test_a_crew_has_its_texts_written_and_its_counts_counted() -> None:
     """Findings, critique and lead are the model's, the comparison is counted; the critic reads the findings."""
 
     def script(heard: Hears) -> Answer:
-        return Says(f"- Nothing on sun.{E1}" if "Judge their findings" in heard.prompt else f"- The moon does it.{E1}")
+        return Says("- Nothing on the sun." if "Judge their findings" in heard.prompt else f"- The moon does it.{E1}")
 
     async with model(script=script) as provider:
         result, recorder = await run(crew, CrewInput(goal="tides", documents=[MOON, HARBOUR]))
     assert result.tasks["research"].output == "- The moon does it. [1]"
-    assert result.tasks["critique"].output == "- Nothing on sun. [1]"
+    assert result.tasks["critique"].output == "- Nothing on the sun."
     assert "| word |" in result.tasks["analysis"].output
     assert len(provider.heard) == 3
     (critique,) = [one for one in provider.prompts if "Judge their findings" in one]
