@@ -46,9 +46,10 @@ def made(spec: str, *, price: Price | None = None, environment: Mapping[str, str
         raise ModelUnusable(f"{spec} needs a key in {provider.upper()}_API_KEY")
     try:
         from pipeline.models.llm import ProviderModel  # noqa: PLC0415 - see rule 1
+
+        return ProviderModel("openai" if provider == "openai" else "anthropic", name, key=key, url=url, price=price)
     except ImportError as error:
         raise ModelUnusable(f"{spec} needs what is not installed here ({error.name}): {EXTRA}") from None
-    return ProviderModel("openai" if provider == "openai" else "anthropic", name, key=key, url=url, price=price)
 
 
 def _price(text: str) -> Price:

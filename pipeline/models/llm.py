@@ -1,6 +1,7 @@
 """Models of OpenAI, Anthropic and whoever speaks OpenAI's protocol, by pydantic-ai.
 
-Rule 1: the only module that knows pydantic-ai, and it is imported only when a model is asked for: it takes seconds.
+Rule 1: the only module that knows pydantic-ai, and it is imported only when a model is asked for: it takes seconds, so
+a provider's own part is imported only for its own models.
 Rule 2: what a provider says of an error is repeated nowhere: it may hold the prompt or part of the key.
 """
 
@@ -27,12 +28,6 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 from pydantic_ai.models import Model
-from pydantic_ai.models.anthropic import AnthropicModel
-from pydantic_ai.models.openai import OpenAIChatModel
-from pydantic_ai.profiles.openai import OpenAIModelProfile
-from pydantic_ai.providers.anthropic import AnthropicProvider
-from pydantic_ai.providers.openai import OpenAIProvider
-from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RequestUsage
 
@@ -68,6 +63,11 @@ class ProviderModel:
         self._rate = price or self._published()
 
     def _openai(self, name: str, key: str, url: str) -> Model:
+        from pydantic_ai.models.openai import OpenAIChatModel  # noqa: PLC0415 - see rule 1
+        from pydantic_ai.profiles.openai import OpenAIModelProfile  # noqa: PLC0415 - see rule 1
+        from pydantic_ai.providers.openai import OpenAIProvider  # noqa: PLC0415 - see rule 1
+        from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider  # noqa: PLC0415 - see rule 1
+
         # Who ends a stream without a reason has broken off: a text must not end in the middle and pass for whole.
         profile = OpenAIModelProfile(openai_chat_streaming_requires_finish_reason=True)
         if not url:
@@ -80,6 +80,9 @@ class ProviderModel:
         return OpenAIChatModel(name, provider=local, profile=profile)
 
     def _anthropic(self, name: str, key: str, url: str) -> Model:
+        from pydantic_ai.models.anthropic import AnthropicModel  # noqa: PLC0415 - see rule 1
+        from pydantic_ai.providers.anthropic import AnthropicProvider  # noqa: PLC0415 - see rule 1
+
         return AnthropicModel(
             name, provider=AnthropicProvider(api_key=key, base_url=url or None, http_client=self._client)
         )

@@ -1,15 +1,13 @@
 """A gateway with a real model: its words reach viewers, a cancel reaches the provider, every end tells its cost."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from tests.e2e.clients import PATIENCE_S, STREAM, by_sse, caller, eventually, own, served, started
-from tests.e2e.process import GatewayProcess
-from tests.pipeline.provider import Answer, Fails, Provider, Says
+from tests.e2e.process import GatewayProcess, free_port
+from tests.pipeline.provider import Fails, Provider, Says
 
 SOURCE = "The tides follow the moon. Twice a day the sea rises and falls."
 TEXT = 'The moon moves the sea.<cite key="1">The tides follow the moon.</cite>'
@@ -17,24 +15,26 @@ INPUT = {"topic": "tides", "sources": [SOURCE], "format": "summary"}
 KEY = "sk-do-not-tell"
 
 
-@asynccontextmanager
-async def modelled(
-    tmp_path, monkeypatch: pytest.MonkeyPatch, *answers: Answer
-) -> AsyncGenerator[tuple[Provider, GatewayProcess, httpx.AsyncClient], None]:
-    """A provider that answers so, and a gateway whose model is its; no key is ever told."""
-    async with Provider(*answers) as provider:
-        monkeypatch.setenv("OPENAI_BASE_URL", f"{provider.url}/v1")
-        monkeypatch.setenv("OPENAI_API_KEY", KEY)
-        with served(tmp_path, model="openai:served", model_price="1000,10000") as gateway:
-            async with caller(gateway) as client:
-                yield provider, gateway, client
-    assert KEY not in gateway.output
+@pytest.fixture(scope="module")
+def port() -> int:
+    """Where each test's provider listens."""
+    return free_port()
 
 
-async def test_a_models_words_reach_the_viewer_and_are_paid_for(tmp_path, monkeypatch) -> None:
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory, port: int) -> Iterator[GatewayProcess]:
+    """A gateway whose model is the test's provider's; it never tells the key."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{port}/v1")
+        patch.setenv("OPENAI_API_KEY", KEY)
+        with served(tmp_path_factory.mktemp("gateway"), model="openai:served", model_price="1000,10000") as running:
+            yield running
+    assert KEY not in running.output
+
+
+async def test_a_models_words_reach_the_viewer_and_are_paid_for(gateway, port) -> None:
     """After a failure of the provider, told; the terminal event sums what the calls took."""
-    answers = (Fails(503), Says(TEXT, usage=(40, 9)))
-    async with modelled(tmp_path, monkeypatch, *answers) as (_, _, client):
+    async with Provider(Fails(503), Says(TEXT, usage=(40, 9)), port=port), caller(gateway) as client:
         frames = own(await by_sse(client, await started(client, "content", **INPUT), headers=STREAM, replay="full"))
         said = "".join(one["delta"] for one in frames if one["type"] == "delta")
         assert said == "The moon moves the sea. [1]"
@@ -45,9 +45,10 @@ async def test_a_models_words_reach_the_viewer_and_are_paid_for(tmp_path, monkey
         assert frames[-1]["result"]["citations"][0]["quote"] == "The tides follow the moon."
 
 
-async def test_a_cancel_reaches_the_provider(tmp_path, monkeypatch) -> None:
+async def test_a_cancel_reaches_the_provider(gateway, port) -> None:
     """The stream to the provider is closed, the run ends unforced, and what had come is in its usage."""
-    async with modelled(tmp_path, monkeypatch, Says(["The moon ", "moves "], ends="hangs")) as (provider, _, client):
+    answer = Says(["The moon ", "moves "], ends="hangs")
+    async with Provider(answer, port=port) as provider, caller(gateway) as client:
         run = await started(client, "content", **INPUT)
 
         async def written():
@@ -62,9 +63,10 @@ async def test_a_cancel_reaches_the_provider(tmp_path, monkeypatch) -> None:
         assert last["usage"]["cost_usd"] > 0.03
 
 
-async def test_a_budget_ends_the_run_amid_its_stream(tmp_path, monkeypatch) -> None:
+async def test_a_budget_ends_the_run_amid_its_stream(gateway, port) -> None:
     """Cancelled for the budget's sake, with the usage so far; the provider sees its stream closed."""
-    async with modelled(tmp_path, monkeypatch, Says(["word "] * 300, ends="hangs")) as (provider, _, client):
+    answer = Says(["word "] * 300, ends="hangs")
+    async with Provider(answer, port=port) as provider, caller(gateway) as client:
         body = {"pipeline": "content", "input": INPUT, "options": {"budget_usd": 1.5}}
         run = (await client.post("/runs", json=body)).json()["id"]
         frames = own(await by_sse(client, run, headers=STREAM))
@@ -79,9 +81,9 @@ async def test_a_budget_ends_the_run_amid_its_stream(tmp_path, monkeypatch) -> N
     ("answer", "code", "retryable"),
     [(Fails(401), "provider.refused", False), (Fails(429, {"Retry-After": "3600"}), "provider.error", True)],
 )
-async def test_a_provider_that_will_not_is_the_runs_end(tmp_path, monkeypatch, answer, code, retryable) -> None:
+async def test_a_provider_that_will_not_is_the_runs_end(gateway, port, answer, code, retryable) -> None:
     """With the protocol's code; the provider's words are told to nobody."""
-    async with modelled(tmp_path, monkeypatch, answer) as (provider, gateway, client):
+    async with Provider(answer, port=port) as provider, caller(gateway) as client:
         last = own(await by_sse(client, await started(client, "content", **INPUT), headers=STREAM))[-1]
         assert last["type"] == "run.failed"
         assert (last["error"]["code"], last["error"]["retryable"]) == (code, retryable)

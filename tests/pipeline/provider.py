@@ -58,7 +58,8 @@ Script = Callable[[Hears], Answer]
 class Provider:
     """Serves while it is open. `heard`: requests in order; `gone`: connections that the client closed on an answer."""
 
-    def __init__(self, *answers: Answer, script: Script | None = None) -> None:
+    def __init__(self, *answers: Answer, script: Script | None = None, port: int = 0) -> None:
+        self._port = port
         self._answers = list(answers)
         self._script = script or (lambda _: self._answers.pop(0) if len(self._answers) > 1 else self._answers[0])
         self._connections: set[asyncio.Task[None]] = set()
@@ -74,7 +75,7 @@ class Provider:
         return [one.prompt for one in self.heard]
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
         return self
 
     async def __aexit__(
