@@ -70,6 +70,7 @@ class _Work:
         self.audience = before.audience if before else Audience(name=_inline(flat(input.audience), self.sources))
         self.call = flat(input.call_to_action or (before.call_to_action if before else ""))
         self.channels = {name: copy.model_copy() for name, copy in before.channels.items()} if before else {}
+        self.message = ""
         self.failed: list[Failed] = []
         self.errors: list[Exception] = []
         self.chat = chosen()
@@ -86,6 +87,7 @@ class _Work:
         if self.before is None:
             self.audience = await self._audience(found.facts)
         concept = self.before.concept if self.before else await self._concept(found.facts)
+        self.message = concept.message
         await self._copy(found.facts)
         reviewed = await self._review(found)
         async with self._stage("assemble"):
@@ -134,7 +136,7 @@ class _Work:
         name = self.audience.name
         async with self._stage("audience"):
             parts = list(dict.fromkeys(filter(None, map(str.strip, _SEGMENT.split(name)))))[:6]
-            if self.chat is not None:
+            if self.chat is not None and parts:
                 theirs = await wording.segments(self.ctx, self.chat, self._brief(facts), parts)
             else:
                 theirs = {part: [fact for fact in facts if set(fact.audience) & speaking(part)] for part in parts}
@@ -235,7 +237,12 @@ class _Work:
             for key in dict.fromkeys(fact.key for fact in facts)
         )
         return Brief(
-            product=self.product, audience=self.audience.name, facts=tuple(facts), sources=sources, call=self.call
+            product=self.product,
+            audience=self.audience.name,
+            message=self.message,
+            facts=tuple(facts),
+            sources=sources,
+            call=self.call,
         )
 
     def _stage(self, name: str) -> Stage:

@@ -80,10 +80,14 @@ class Copy(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Brief:
-    """What every channel's copy is written from. Another `variant` leads with another fact, in other words."""
+    """What every channel's copy is written from. Another `variant` leads with another fact, in other words.
+
+    `message` is the concept's, once there is one.
+    """
 
     product: str
     audience: str
+    message: str = ""
     facts: tuple[Fact, ...]
     sources: tuple[Source, ...]
     call: str = ""

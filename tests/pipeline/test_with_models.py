@@ -407,6 +407,7 @@ async def test_a_campaign_is_worded_by_the_model_and_proved_by_the_sources() -> 
     async with model(script=marketer(lambda _: SOCIAL)) as provider:
         result, recorder = await run(campaign, CampaignInput(**BRIEF, channels=["social"]))
     assert "1. " in provider.prompts[0]
+    assert CONCEPT["message"] in provider.prompts[2]
     assert (result.concept.headline, result.concept.message) == (CONCEPT["headline"], CONCEPT["message"])
     assert all(point.quote in KETTLE for point in result.concept.proof_points)
     copy = result.channels["social"]
