@@ -1,4 +1,7 @@
-"""Calls to real models, against a provider on this machine: what is told, paid, tried again, refused and cut off."""
+"""Calls to real models, against a provider on this machine: what is told, paid, tried again, refused and cut off.
+
+Over 300 lines, because the cases of one call, in two protocols, share one provider and one way to ask it.
+"""
 
 import asyncio
 import logging

@@ -1,4 +1,7 @@
-"""Every built-in pipeline with a real model: what it is asked, how its answers are used, and what a bad one costs."""
+"""Every built-in pipeline with a real model: what it is asked, how its answers are used, and what a bad one costs.
+
+Over 300 lines, because six pipelines answer the same questions here, and share the provider that asks them.
+"""
 
 import asyncio
 import json
