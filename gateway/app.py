@@ -35,6 +35,8 @@ from gateway.settings import Settings, SettingsError
 from gateway.tally import Sockets
 from gateway.tasks import Tasks
 from pipeline import Registry
+from pipeline.models.chat import close as close_model
+from pipeline.models.choosing import ModelUnusable, choose
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +50,7 @@ class Gateway:
 
     def __init__(self, settings: Settings, pipelines: Registry, *, dev: bool = False) -> None:
         self.settings = settings
+        choose_model(settings)
         now = time.time
         keys = keys_of(settings, dev=dev)
         self.broker = broker_of(settings, now)
@@ -123,6 +126,7 @@ class Gateway:
             await self.hub.close()
             stragglers = await self.runs.close()
             await self.broker.close()
+            await close_model()
             if stragglers:
                 log.warning("pipelines that would not stop", runs=stragglers)
 
@@ -151,6 +155,16 @@ class Gateway:
         await self.broker.lost()
         self.hub.abandon(reason="broker.unavailable")
         await self.runs.abandon()
+
+
+def choose_model(settings: Settings) -> None:
+    """The model that the pipelines of this process use. Raises SettingsError."""
+    try:
+        warning = choose(settings.model, price=settings.model_price)
+    except ModelUnusable as error:
+        raise SettingsError(f"RUNCAST_MODEL: {error}") from None
+    if warning:
+        log.warning(warning)
 
 
 def keys_of(settings: Settings, *, dev: bool) -> Keys:

@@ -48,6 +48,13 @@ class Settings(BaseSettings):
     broker: str = Field("sqlite:///runcast.db", description="where the log is kept: sqlite:///PATH or memory:")
     pipelines: Names = Field((), description="modules to import pipelines from, separated by commas or spaces")
 
+    model: str | None = Field(
+        None, description="model of the built-in pipelines, openai:NAME or anthropic:NAME (default: offline)"
+    )
+    model_price: str | None = Field(
+        None, description="its price where none is known: INPUT,OUTPUT in US dollars for a million tokens"
+    )
+
     aliases: Annotated[AliasSettings, NoDecode] = Field(
         (), description="further addresses of streams, a JSON list of {pattern, run, dialect}"
     )

@@ -69,6 +69,7 @@ class Done:
     step: Step
     result: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
+    declined: bool = False  # by a person
 
 
 def plan(task: str) -> list[Step]:

@@ -123,7 +123,7 @@ async def autopilot(ctx: Context, input: AutopilotInput) -> Outline:
         await ctx.draft("\n".join(lines), message="Strategy")
         await ctx.progress(50, lines[0], stats={**stats})
     async with ctx.stage("outline", index=3, of=len(AUTOPILOT)):
-        sections = await outline(input.topic, strategy)
+        sections = await outline(ctx, input.topic, strategy, found)
         shown = f"# {flat(input.topic)}\n"
         for number, section in enumerate(sections):
             shown += f"\n## {section.heading}\n\n"
@@ -189,7 +189,7 @@ async def _prepared(ctx: Context, input: GenerationInput) -> tuple[Sequence[Sour
     if not input.outline:
         found = [await ctx.in_thread(search, input.topic, source) for source in _documents(input.documents)]
         strategy = await ctx.in_thread(plan, input.topic, found, most=max(1, min(6, input.max_words // 120)))
-        return sources, await outline(input.topic, strategy)
+        return sources, await outline(ctx, input.topic, strategy, found)
     if not sources:
         points = [point for section in input.outline for point in section.points]
         return [
