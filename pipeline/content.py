@@ -15,7 +15,7 @@ from typing import Annotated, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from pipeline.checking import check, count_words, mentions, sayable
+from pipeline.checking import check, count_words, mentions
 from pipeline.context import Context, Stage
 from pipeline.errors import Rejected, StagesFailed
 from pipeline.models import Claim, Format, Request, Source, TextModel, Tone
@@ -104,7 +104,7 @@ async def content(ctx: Context, input: ContentInput) -> Content:
     async with _stage(ctx, "load_prompts"):
         prompts = await ctx.in_thread(_load)
         await ctx.progress(10, "Prompts loaded")
-    if not await ctx.in_thread(lambda: mentions(input.topic, sayable(sources))):
+    if not await ctx.in_thread(mentions, input.topic, [source.text for source in sources]):
         await ctx.warning("topic.not_in_sources", f"No source mentions “{flat(input.topic)}”; this is their gist.")
     title = _title(input)
     request = Request(

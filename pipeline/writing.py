@@ -12,7 +12,7 @@ from uuid import NAMESPACE_URL, uuid4, uuid5
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from pipeline.blocks import BlockCitation, Blocks, FailedBlock
-from pipeline.checking import count_words
+from pipeline.checking import count_words, mentions
 from pipeline.context import Context
 from pipeline.documents import Documents, as_sources, plural
 from pipeline.errors import Rejected
@@ -111,7 +111,7 @@ async def autopilot(ctx: Context, input: AutopilotInput) -> Outline:
             stats["verified"] += len(found[-1].verified)
             await ctx.progress(5 + 35 * (number + 1) / len(sources), f"Searched “{source.name}”", stats={**stats})
             await asyncio.sleep(PACE_S)
-        if not stats["verified"]:
+        if not stats["verified"] and not mentions(input.topic, [source.text for source in sources]):
             await ctx.warning(
                 "topic.not_in_documents", f"No document mentions “{flat(input.topic)}”; this is their gist."
             )
