@@ -131,6 +131,7 @@ async def content(ctx: Context, input: ContentInput) -> Content:
             draft = await _again(ctx, prompts, request)
             markdown = _document(prompts, title, draft, request, input.max_words)
     async with _stage(ctx, "done"):
+        await ctx.checkpoint()
         await ctx.progress(100, "Done", stats={"words": count_words(markdown), "citations": len(draft.claims)})
     names = {source.key: source.name for source in sources}
     citations = [Citation(key=claim.key, source=names[claim.key], quote=claim.quote) for claim in draft.claims]
