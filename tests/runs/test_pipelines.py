@@ -1,6 +1,7 @@
 """The built-in pipelines as the gateway runs them: cancelled, paused, failed and retried in every stage they have.
 
 Rule 1: a stage is held at an event of its own until the test has done what it came for; nothing here waits for time.
+Over 300 lines, because the tables of stages and failures belong beside each other.
 """
 
 import asyncio
