@@ -109,7 +109,9 @@ async def autopilot(ctx: Context, input: AutopilotInput) -> Outline:
             found.append(await ctx.in_thread(search, input.topic, source))
             stats["hits"] += found[-1].hits
             stats["verified"] += len(found[-1].verified)
-            await ctx.progress(5 + 35 * (number + 1) / len(sources), f"Searched “{source.name}”", stats={**stats})
+            await ctx.progress(
+                round(5 + 35 * (number + 1) / len(sources)), f"Searched “{source.name}”", stats={**stats}
+            )
             await asyncio.sleep(PACE_S)
         if not stats["verified"] and not mentions(input.topic, [source.text for source in sources]):
             await ctx.warning(
@@ -133,7 +135,7 @@ async def autopilot(ctx: Context, input: AutopilotInput) -> Outline:
                 await ctx.draft(shown)
                 await asyncio.sleep(PACE_S)
             stats["sections"] = number + 1
-            await ctx.progress(50 + 45 * (number + 1) / len(sections), section.heading, stats={**stats})
+            await ctx.progress(round(50 + 45 * (number + 1) / len(sections)), section.heading, stats={**stats})
     async with ctx.stage("done", index=4, of=len(AUTOPILOT)):
         await ctx.checkpoint()
         await ctx.progress(100, "Outline ready", stats={**stats})
