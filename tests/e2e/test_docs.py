@@ -2,8 +2,9 @@
 
 The convention, for README.md and every docs/*.md:
 
-- A fenced block is run if its language is `sh`, `python`, `js` or `html`. All `sh` blocks of a page share one shell,
-  and each of their commands must succeed. The folder holds README.md, docs/ and clients/ as a checkout does.
+- A fenced block is run if its language is `sh`, `python` or `js`, an indented one if it begins like a command. All
+  `sh` blocks of a page share one shell, and each of their commands must succeed. The folder holds README.md, docs/ and
+  clients/ as a checkout does. Blocks in any other language are for the eye.
 - A fenced block `output` right behind it is what it prints: all of it, `…` standing for anything. Two more `…` that are
   always there: white space at the ends of lines does not count, and neither does what goes to stderr.
 - A `python`, `js` or `html` block whose first line is a comment that names a file (`# my_pipelines.py — …`,
@@ -11,10 +12,9 @@ The convention, for README.md and every docs/*.md:
   shell's exported variables; other `js` in a browser, on a page of the gateway, where `await` works and what goes to
   console.log is printed. `js node` is run by Node.
 - In `js`, TOKEN and ID at the end of a text, or before `/`, `?` or `&`, stand for the shell's variables.
-- The gateway that a page starts with `serve … &` listens where no other does instead of 8000, and the next block begins
+- The gateway that a page starts with `serve … &` listens where no other does instead of 8000, and what follows is typed
   when it answers.
 - `<!-- not run: reason -->` on the line above a block leaves it to the reader, for that reason.
-- What a reader could type never stands in an indented block, where it would go untested.
 """
 
 import asyncio
@@ -25,7 +25,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+import textwrap
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,14 +39,16 @@ from tests.e2e.process import ROOT, free_port
 from tests.e2e.test_browser import ARGUMENTS, CHROMIUM
 
 pytestmark = pytest.mark.browser
-RUN = ("sh", "python", "js", "html")
+RUN = ("sh", "python", "js", "js node")
 BLOCK_S = 60
 AT_ONCE = 3
-_FENCE = re.compile(
-    r"(?:^<!-- not run: (?P<why>[^\n]+) -->\n)?^```(?P<info>[^\n`]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
-)
+_FENCE = re.compile(r"```([^\n`]*)\n")
+_WHY = re.compile(r"<!-- not run: (.+) -->\n")
 _FILE = re.compile(r"(?:#|//|<!--) (?P<name>[\w./-]+\.(?:py|js|mjs|html))\b")
-_TYPED = re.compile(r"\s*(?:\$ )?(?:curl|python3?|pip|make|export|npm|npx|node|git|docker|podman|runcast|\w+=\$\() ?\S")
+_SERVING = re.compile(r"^.*\bserve\b.*&[ \t]*$", re.MULTILINE)
+_TYPED = re.compile(
+    r" {4}(?:\$ )?(?:curl|python3?|pip|make|export|npm|npx|node|git|docker|podman|runcast|\w+=\$\() ?\S"
+)
 
 
 class Block(NamedTuple):
@@ -56,12 +59,33 @@ class Block(NamedTuple):
     not_run: str | None
 
 
-def blocks(page: str) -> Iterator[Block]:
-    found = list(_FENCE.finditer(page))
-    for one, following in zip(found, [*found[1:], None], strict=True):
-        shown = following is not None and following["info"] == "output"
-        line = page.count("\n", 0, one.start()) + 1
-        yield Block(line, one["info"].strip(), one["text"], following["text"] if shown else None, one["why"])
+def blocks(page: str) -> list[Block]:
+    """The blocks of a page in order. Raises ValueError for a fence without an end."""
+    lines, found, at = page.splitlines(keepends=True), list[Block](), 0
+    while at < len(lines):
+        why = _WHY.fullmatch(lines[at - 1]) if at else None
+        info, end = "", at + 1
+        if fence := _FENCE.fullmatch(lines[at]):
+            info, end = fence[1].strip(), lines.index("```\n", at + 1)
+            text = "".join(lines[at + 1 : end])
+        elif _TYPED.match(lines[at]):
+            info = "sh"
+            while end < len(lines) and (lines[end].startswith("    ") or not lines[end].strip()):
+                end += 1
+            text = textwrap.dedent("".join(lines[at:end])).rstrip("\n") + "\n"
+        if fence or info:
+            if info == "output":
+                found[-1] = found[-1]._replace(output=text)
+            else:
+                found.append(Block(at + 1, info, text, None, why and why[1]))
+        at = end + 1 if fence else end
+    return found
+
+
+def runs(block: Block) -> bool:
+    """Whether somebody who follows the page does something about this block."""
+    page = block.info == "html" and _FILE.match(block.text) is not None
+    return block.not_run is None and (page or block.info in RUN)
 
 
 PAGES = {
@@ -71,32 +95,14 @@ PAGES = {
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_can_be_typed_stands_in_blocks_that_are_run(page):
-    """No command hides in an indented block, and what is not run says why."""
-    rest = _FENCE.sub(lambda found: "\n" * found[0].count("\n"), PAGES[page])
-    typed = [line for line in rest.splitlines() if line.startswith("    ") and _TYPED.match(line)]
-    assert typed == []
-    assert "```" not in rest, "a fence without an end, or an indented one"
+def test_a_pages_blocks_are_spelled_as_the_convention_says(page):
+    """What this module runs is called `sh`, `python` and `js`; what is left out says why."""
     for block in blocks(PAGES[page]):
-        assert block.info.split(" ")[0] in (
-            *RUN,
-            "output",
-            "json",
-            "text",
-            "nginx",
-            "yaml",
-            "toml",
-            "ini",
-            "jsx",
-            "ts",
-            "",
-        )
+        assert block.info not in ("bash", "shell", "console", "py", "python3", "javascript", "mjs"), block
         assert block.not_run is None or len(block.not_run.split()) >= 3, block
 
 
-RUNNING = [
-    page for page in PAGES if any(one.info.split(" ")[0] in RUN and not one.not_run for one in blocks(PAGES[page]))
-]
+RUNNING = [page for page in PAGES if any(map(runs, blocks(PAGES[page])))]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -106,9 +112,7 @@ async def followed(request, tmp_path_factory):
 
     async def follow(page: str) -> None:
         async with room, reading(tmp_path_factory.mktemp("page")) as reader:
-            for block in blocks(PAGES[page]):
-                if block.info.split(" ")[0] not in RUN or block.not_run:
-                    continue
+            for block in filter(runs, blocks(PAGES[page])):
                 printed = await reader.follow(block)
                 if block.output is not None and not matches(block.output, printed):
                     pytest.fail(f"{page}:{block.line} should print\n{block.output}\nbut printed\n{printed}")
@@ -148,9 +152,11 @@ class Reader:
             return ""
         match block.info:
             case "sh":
-                printed = await self._type(text, block.line)
-                if re.search(r"\bserve\b.*&\s*$", text, re.MULTILINE):
+                begun = _SERVING.search(text)
+                printed = await self._type(text[: begun.end()], block.line) if begun else ""
+                if begun:
                     await self._listening()
+                printed += await self._type(text[begun.end() :] if begun else text, block.line)
             case "python":
                 (self._folder / "block.py").write_text(text, encoding="utf-8")
                 printed = await self._type("python block.py", block.line)
@@ -159,8 +165,8 @@ class Reader:
                 printed = await self._type("node block.mjs", block.line)
             case "js":
                 printed = await self._paste(await self._filled(text))
-            case _:
-                pytest.fail(f"line {block.line}: {block.info!r} needs the name of a file in its first line")
+            case other:
+                raise AssertionError(other)
         return printed.replace(f"127.0.0.1:{self._port}", "127.0.0.1:8000")
 
     async def _type(self, text: str, line: int) -> str:
@@ -253,6 +259,19 @@ def _trimmed(text: str) -> str:
 )
 def test_an_output_matches_as_a_whole(expected, printed, good):
     assert matches(expected, printed) is good
+
+
+def test_a_page_is_taken_apart():
+    """Fences, indented commands, what they print, and why one is left out."""
+    page = "# A\n\n```sh\nls\n```\n\n```output\na\n```\n\n    make run\n    make test\n\n    - more\n\n"
+    page += "<!-- not run: it takes hours -->\n```python\nx\n```\n\n    prose\n\n```json\n{}\n```\n"
+    found = blocks(page)
+    assert [one.info for one in found] == ["sh", "sh", "python", "json"]
+    assert [one.line for one in found] == [3, 11, 17, 23]
+    assert [one.output for one in found] == ["a\n", None, None, None]
+    assert found[1].text == "make run\nmake test\n\n- more\n"
+    assert [runs(one) for one in found] == [True, True, False, False]
+    assert found[2].not_run == "it takes hours"
 
 
 async def test_a_reader_notices_what_does_not_work(tmp_path):
