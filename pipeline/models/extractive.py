@@ -22,14 +22,14 @@ from pipeline.context import in_thread
 from pipeline.errors import Rejected
 from pipeline.models import Claim, Piece, Request
 from pipeline.models.layout import heading, paragraphs, sections
-from pipeline.models.rank import Ranking, select, terms, topic_weights
+from pipeline.models.rank import Ranking, english, select, terms, topic_weights
 from pipeline.models.sentences import MAX_CHARS, Sentence, balanced, ended, flat, shouted, split, word_set, words
 
 PHRASE_WORDS = 3
 MOST_CANDIDATES = 700  # the walk is quadratic; beyond this the most promising sentences alone are walked
 SHARE = {"article": 0.6, "summary": 0.4, "bullets": 0.5}  # of the sources' words, so that a short text gets shorter
 LEAST_WORDS = 30  # of which a source may always be quoted: so little cannot be made shorter
-FRAME_FROM = 120  # below this many words an opening line would cost too much of the text
+FRAME_FROM = 120  # below this many words an opening line would cost too much of the text; its lines are English
 
 # A sentence that begins so leans on the one before it.
 _LEANING = word_set("""
@@ -79,9 +79,10 @@ def escape(text: str) -> str:
 def _pieces(request: Request) -> Iterator[Piece]:
     short = any(failure.code == "text.too_long" for failure in request.failures)
     budget = int(request.max_words * (0.85 if short else 1))
-    opening, closing = _frame(request) if budget >= FRAME_FROM else ("", "")
-    budget -= len((opening + " " + closing).split())
     sentences = [sentence for number, source in enumerate(request.sources) for sentence in split(source.text, number)]
+    framed = budget >= FRAME_FROM and english(sentence.text for sentence in sentences)
+    opening, closing = _frame(request) if framed else ("", "")
+    budget -= len((opening + " " + closing).split())
     chosen, ranking = _choose(sentences, request, budget)
     if opening:
         yield from _phrases(opening + "\n\n")

@@ -139,6 +139,18 @@ async def test_a_pages_machinery_is_not_quoted(name: str) -> None:
     assert "\\`" not in result.model_dump_json()
 
 
+@pytest.mark.parametrize("shape", ["german", "japanese", "arabic"])
+async def test_no_english_is_put_around_another_language(shape: str) -> None:
+    """A text in another language is its sources' words alone, and so are its headings."""
+    topic, text = TEXTS[shape]
+    result = await content.content(
+        Context(Recorder()), content.ContentInput(topic=topic, sources=[text], tone="formal")
+    )
+    assert not re.search(r"\b(?:the|of|and|this|given)\b", result.markdown.lower())
+    framed = await content.content(Context(Recorder()), content.ContentInput(topic="sea", sources=[ONE], tone="formal"))
+    assert "drawn entirely from one text" in framed.markdown
+
+
 async def test_an_outline_has_no_more_sections_than_were_asked_for() -> None:
     """Also where the text would give more."""
     for most in (1, 2, 3):
