@@ -14,7 +14,20 @@ from structlog.testing import capture_logs
 from gateway.broker import MemoryBroker
 from gateway.runs import Cancelled, Runs
 from gateway.wire import json
-from pipeline import ProviderError, ProviderRefused, Rejected, agent, campaign, content, crew, outline, planner, writing
+from pipeline import (
+    Context,
+    ProviderError,
+    ProviderRefused,
+    Rejected,
+    StagesFailed,
+    agent,
+    campaign,
+    content,
+    crew,
+    outline,
+    planner,
+    writing,
+)
 from pipeline.actions import ACTIONS
 from pipeline.campaign import COPYWRITER
 from pipeline.models import Piece
@@ -254,10 +267,11 @@ async def acting(*_args: Any) -> Any:
 
 
 BUG = RuntimeError("/etc/passwd")
+LONG = StagesFailed("No copy is short enough.")
 AWAY, NO, WHY = ProviderError("The provider is away."), ProviderRefused("The provider refuses."), Rejected("Not so.")
 # Pipeline, stage, what is broken there, and the code of `run.failed`.
 FAILURES: list[tuple[str, str, Any, str, Any, str]] = [
-    ("content", "load_prompts", content, "_load", raising(BUG), "pipeline.error"),
+    ("content", "load_prompts", Context, "in_thread", raising(BUG), "pipeline.error"),
     ("content", "generator", content, "MODEL", Failing(AWAY), "provider.error"),
     ("content", "generator", content, "MODEL", Failing(NO), "provider.refused"),
     ("content", "generator", content, "MODEL", Failing(WHY), "pipeline.rejected"),
@@ -268,7 +282,7 @@ FAILURES: list[tuple[str, str, Any, str, Any, str]] = [
     ("campaign", "research", campaign, "find", raising(BUG), "pipeline.error"),
     ("campaign", "audience", campaign, "speaking", raising(BUG), "pipeline.error"),
     ("campaign", "concept", campaign, "headline", raising(BUG), "pipeline.error"),
-    ("campaign", "copy:ad", campaign, "COPYWRITER", Copyless(AWAY), "stages.failed"),
+    ("campaign", "copy:ad", campaign, "COPYWRITER", Copyless(LONG), "stages.failed"),
     ("campaign", "copy:ad", campaign, "COPYWRITER", Copyless(BUG), "stages.failed"),
     ("campaign", "review", campaign, "review", raising(BUG), "pipeline.error"),
     ("campaign", "assemble", campaign, "templates", raising(BUG), "pipeline.error"),
@@ -283,7 +297,7 @@ FAILURES: list[tuple[str, str, Any, str, Any, str]] = [
     ("autopilot", "strategy", writing, "plan", raising(BUG), "pipeline.error"),
     ("autopilot", "outline", outline, "Extractive", raising(BUG), "pipeline.error"),
     ("generation", "prepare", writing, "passages", raising(BUG), "pipeline.error"),
-    ("generation", "write", writing, "MODEL", Failing(AWAY), "stages.failed"),
+    ("generation", "write", writing, "MODEL", Failing(LONG), "stages.failed"),
     ("generation", "write", writing, "MODEL", Failing(BUG), "stages.failed"),
     ("generation", "done", writing, "count_words", raising(BUG), "pipeline.error"),
 ]
