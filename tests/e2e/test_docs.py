@@ -13,7 +13,7 @@ The convention, for README.md and every docs/*.md:
   console.log is printed. `js node` is run by Node.
 - In `js`, TOKEN and ID at the end of a text, or before `/`, `?` or `&`, stand for the shell's variables.
 - The gateway that a page starts with `serve … &` listens where no other does instead of 8000, and what follows is typed
-  when it answers.
+  when it answers. A page that starts none finds one running, as `START` would have started it.
 - `<!-- not run: reason -->` on the line above a block leaves it to the reader, for that reason.
 """
 
@@ -40,6 +40,7 @@ from tests.e2e.test_browser import ARGUMENTS, CHROMIUM
 
 pytestmark = pytest.mark.browser
 RUN = ("sh", "python", "js", "js node")
+START = "export RUNCAST_JWT_SECRET=$(head -c 32 /dev/urandom | base64)\npython -m gateway serve &\n"
 BLOCK_S = 60
 AT_ONCE = 3
 _FENCE = re.compile(r"```([^\n`]*)\n")
@@ -112,7 +113,10 @@ async def followed(request, tmp_path_factory):
 
     async def follow(page: str) -> None:
         async with room, reading(tmp_path_factory.mktemp("page")) as reader:
-            for block in filter(runs, blocks(PAGES[page])):
+            steps = [one for one in blocks(PAGES[page]) if runs(one)]
+            if not any(_SERVING.search(one.text) for one in steps):
+                await reader.follow(Block(0, "sh", START, None, None))
+            for block in steps:
                 printed = await reader.follow(block)
                 if block.output is not None and not matches(block.output, printed):
                     pytest.fail(f"{page}:{block.line} should print\n{block.output}\nbut printed\n{printed}")
