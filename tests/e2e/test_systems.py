@@ -121,7 +121,9 @@ async def test_every_operation_of_a_campaign_streams(gateway, client):
             ["research", "review", "assemble"],
         ),
     }
-    for operation, (given, stages) in operations.items():
+
+    async def check(operation: str) -> None:
+        given, stages = operations[operation]
         run = await started(client, "campaign", **given)
         async with asyncio.TaskGroup() as group:
             by_stream = group.create_task(by_sse(client, run, replay="full"))
@@ -136,6 +138,8 @@ async def test_every_operation_of_a_campaign_streams(gateway, client):
         assert whole["review"]["passed"], operation
         assert (whole["channels"]["email"] != made["channels"]["email"]) == (operation == "regenerate")
         assert whole["channels"]["ad"] == made["channels"]["ad"]
+
+    await asyncio.gather(*map(check, operations))
 
 
 async def test_a_crew_is_told_alike_to_all_who_watch(gateway, client):
