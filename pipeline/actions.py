@@ -15,11 +15,11 @@ from pipeline.calling import Writer
 from pipeline.checking import check
 from pipeline.context import in_thread
 from pipeline.documents import plural
-from pipeline.errors import Rejected, StagesFailed
+from pipeline.errors import StagesFailed
 from pipeline.models import Claim, Format, Request, Source, TextModel
 from pipeline.models.extractive import Extractive, escape, quotable
 from pipeline.models.rank import term, terms, topic_weights
-from pipeline.models.sentences import Sentence, flat, split, words
+from pipeline.models.sentences import Sentence, flat, joined, split, words
 from pipeline.prompting import prompt
 
 MODEL: TextModel = Extractive()
@@ -153,7 +153,7 @@ def _quoted(job: Job) -> tuple[Source, ...]:
     """The documents cut down to what the tasks before have quoted from them."""
     claims = dict.fromkeys(claim for output in job.inputs.values() for claim in output.claims)
     quotes = {one.key: [claim.quote for claim in claims if claim.key == one.key] for one in job.documents}
-    return tuple(Source(one.key, one.name, "\n\n".join(quotes[one.key])) for one in job.documents if quotes[one.key])
+    return tuple(Source(one.key, one.name, joined(quotes[one.key])) for one in job.documents if quotes[one.key])
 
 
 def _columns(documents: tuple[Source, ...]) -> dict[str, str]:
@@ -178,7 +178,7 @@ def _compare(job: Job) -> Output:
     ]
     rows = [*named, *often][:MOST_ROWS]
     if not rows:
-        raise Rejected("The documents hold no words to compare.")
+        return Output("The documents repeat no telling word, and have none of the goal.")
     form = _forms(job.documents)
     lines = [f"| word | {' | '.join(counts)} | all |", "|---|" + "---:|" * (len(counts) + 1)]
     lines += [
@@ -186,7 +186,7 @@ def _compare(job: Job) -> Output:
     ]
     said = []
     for name, each in counts.items():
-        alone = [form[one] for one, count in each.most_common() if count > 1 and count == total[one]][:5]
+        alone = [form[one] for one, count in each.most_common() if len(one) > 3 and 1 < count == total[one]][:5]
         if alone:
             said.append(f"- Only in {_place(name)}: {', '.join(alone)}.")
     missing = [one for one in dict.fromkeys(terms(job.topic)) if not topic_weights(one, total)]
@@ -263,7 +263,8 @@ def _criticise(job: Job) -> Output:
     everywhere = sum(1 for one in job.documents for _ in _with_figures(one))
     used = sum(1 for claim in claims if _FIGURE.search(claim.quote))
     if everywhere and used * 5 < everywhere:
-        points.append(f"{plural(everywhere, 'sentence')} give dates or figures; the findings quote {used} of them.")
+        quoted = f"the findings quote {used or 'none'} of them"
+        points.append(f"{plural(everywhere, 'sentence')} of the documents with dates or figures: {quoted}.")
     unsure = [claim for claim in claims if _HEDGE.search(claim.quote)]
     points += [
         f"Only supposed, by “{match[0]}”: {escape(claim.quote)} [{claim.key}]"
@@ -271,5 +272,5 @@ def _criticise(job: Job) -> Output:
         if (match := _HEDGE.search(claim.quote))
     ]
     if not points:
-        points = [f"The {plural(len(claims), 'quotation')} name every word of the goal and every document."]
+        points = [f"Nothing: every word of the goal and every document is in the {plural(len(claims), 'quotation')}."]
     return Output("\n".join(f"- {point}" for point in points), tuple(unsure[:3]))

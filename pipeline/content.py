@@ -15,7 +15,7 @@ from jinja2 import Environment
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from pipeline.calling import Writer
-from pipeline.checking import check, count_words, mentions, sayable
+from pipeline.checking import check, count_words, mentions
 from pipeline.context import Context, Stage
 from pipeline.errors import Interrupted, Rejected, StagesFailed
 from pipeline.models import Claim, Failure, Format, Request, Source, TextModel, Tone
@@ -106,7 +106,7 @@ async def content(ctx: Context, input: ContentInput) -> Content:
     async with _stage(ctx, "load_prompts"):
         prompts = await ctx.in_thread(load_prompts)
         await ctx.progress(10, "Prompts loaded")
-    if not await ctx.in_thread(lambda: mentions(input.topic, sayable(sources))):
+    if not await ctx.in_thread(mentions, input.topic, [source.text for source in sources]):
         await ctx.warning("topic.not_in_sources", f"No source mentions “{flat(input.topic)}”; this is their gist.")
     title = _title(input)
     request = Request(
@@ -131,6 +131,7 @@ async def content(ctx: Context, input: ContentInput) -> Content:
             draft = await _again(ctx, prompts, request)
             markdown = _document(prompts, title, draft, request, input.max_words)
     async with _stage(ctx, "done"):
+        await ctx.checkpoint()
         await ctx.progress(100, "Done", stats={"words": count_words(markdown), "citations": len(draft.claims)})
     names = {source.key: source.name for source in sources}
     citations = [Citation(key=claim.key, source=names[claim.key], quote=claim.quote) for claim in draft.claims]

@@ -19,7 +19,7 @@ from pipeline.models import Request, Source
 from pipeline.models.chat import Chat, chosen
 from pipeline.models.extractive import Extractive, quotable
 from pipeline.models.rank import term, terms, topic_weights
-from pipeline.models.sentences import Sentence, flat, split, words
+from pipeline.models.sentences import Sentence, flat, joined, split, words
 from pipeline.prompting import prompt
 
 MOST_CHOICE = 300  # sentences that a model is given to choose from
@@ -109,6 +109,10 @@ async def outline(ctx: Context, topic: str, strategy: Strategy, found: Sequence[
                 names.append(_ESCAPED.sub(r"\1", flat(piece.text[3:])))
                 points.append([])
             points[-1] += [Point(text=claim.quote, source=claim.key) for claim in piece.claims]
+    while len(points) > strategy.sections:
+        at = min(range(len(points) - 1), key=lambda at: len(points[at]) + len(points[at + 1]))
+        points[at] += points.pop(at + 1)
+        del names[at + 1]
     return [Section(heading=name, points=held) for name, held in zip(names, points, strict=True) if held]
 
 
@@ -214,7 +218,7 @@ def _joined(runs: Sequence[tuple[str, list[str]]], names: dict[str, str]) -> tup
     """One source for each stretch of runs from the same document, a paragraph for each run."""
     made: list[Source] = []
     for key, texts in runs:
-        text = " ".join(texts)
+        text = joined(texts) if len(texts) == 1 else " ".join(texts)
         if made and made[-1].key == key:
             made[-1] = Source(key, names[key], f"{made[-1].text}\n\n{text}")
         else:
