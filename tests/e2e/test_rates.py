@@ -262,3 +262,42 @@ async def test_more_sockets_than_there_are_places_are_refused_at_once(tmp_path):
                 return httpx.get(f"{gateway.url}/healthz").status_code == 200
 
         await eventually(well)
+
+
+@pytest.mark.parametrize(("limit", "second"), [("max_runs_per_subject", 201), ("max_runs", 429)])
+async def test_unfinished_runs_are_bounded_in_all_and_by_subject(tmp_path, limit, second):
+    with served(tmp_path, broker="memory:", **{limit: 2}) as gateway:
+        async with caller(gateway, "alice") as alice, caller(gateway, "bob") as bob, opened(gateway, "alice") as ws:
+            runs = [await started(alice, "external") for _ in range(2)]
+            for path in ("/runs", "/run"):
+                answer = await alice.post(path, json={"pipeline": "words"})
+                assert_problem(answer, 429, "limit.runs")
+                assert int(answer.headers["retry-after"]) * 1000 >= answer.json()["retry_after_ms"] > 0
+            answer = await alice.post("/run/stream", json={"pipeline": "words"}, headers=STREAM)
+            assert (answer.status_code, '"reason":"limit.runs"' in answer.text) == (200, True)
+            reply = await asked(ws, type="start", pipeline="words")
+            assert (reply["ok"], reply["error"]["code"]) == (False, "limit.runs")
+            answer = await bob.post("/runs", json={"pipeline": "words", "input": {"count": 0}})
+            assert answer.status_code == second
+            for run in runs:
+                await finished(alice, run)
+            assert (await alice.post("/run", json={"pipeline": "words"})).status_code == 200
+
+
+async def test_a_head_has_its_size_and_a_request_its_runs(tmp_path):
+    with served(tmp_path, broker="memory:") as gateway:
+        assert exchange(gateway, head("GET", "/healthz", f"X-Large: {'x' * 14_000}")).startswith(b"HTTP/1.1 200")
+        assert exchange(gateway, head("GET", "/healthz", f"X-Large: {'x' * 70_000}")).startswith(b"HTTP/1.1 431")
+        async with caller(gateway) as client:
+            runs = await asyncio.gather(*(started(client, "words", count=0) for _ in range(33)))
+            several = [("run", run) for run in runs]
+            assert_problem(await client.get("/events", params=several), 422, "input.invalid")
+            answer = await client.get("/events", params=several[:32], headers=STREAM)
+            assert answer.text.count("event: run.completed") == 32
+
+
+async def test_a_proxy_that_nobody_named_is_told_of_once(tmp_path):
+    with served(tmp_path, broker="memory:") as gateway:
+        for _ in range(3):
+            assert httpx.get(f"{gateway.url}/healthz", headers={"X-Forwarded-For": "203.0.113.1"}).status_code == 200
+        assert gateway.output.count("RUNCAST_TRUSTED_PROXIES") == 1
