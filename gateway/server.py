@@ -55,7 +55,6 @@ GC_THRESHOLD = 20_000
 MAX_UNAWAITED = 256
 MAX_UNSENT = 4 << 20
 
-
 _FULL_BODY = json.dumps(Unavailable("server.busy", retry_after_ms=5000).document())
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n"
@@ -126,13 +125,13 @@ class Connection(TCPServer):
         super().__init__(*args)
         self._patience_s = patience_s
         self._sockets = sockets
+        self._late: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         accepted = self.writer.get_extra_info("socket")
         try:
             client = parse_socket_addr(accepted.family, accepted.getpeername())
             server = parse_socket_addr(accepted.family, accepted.getsockname())
-            self._late: asyncio.TimerHandle | None = None
             self._wire = Wire(self.writer, self.loop.time(), pipelined=self._pipelined)
             state = ConnectionState({**self.state, STATE_KEY: self._wire})
             async with TaskGroup(self.loop) as task_group:

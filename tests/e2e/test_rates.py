@@ -92,7 +92,7 @@ async def test_addresses_of_one_ipv6_network_are_one_and_what_a_client_claims_is
 async def test_a_refused_post_is_answered_once_its_body_is_in(gateway, client):
     await refused_at(client, BURST, lambda n: of("poster", "203.0.113.4"))
     body = json.dumps({"pipeline": "words", "input": {"text": "x" * 300_000}})
-    for path in ("/runs", "/run", "/tickets"):
+    for path in ("/runs", "/run", "/tickets", "/nothing", "/healthz/x"):
         answer = await client.post(path, content=body, headers=of("poster", "203.0.113.4"))
         assert_problem(answer, 429, "rate.limited")
 
