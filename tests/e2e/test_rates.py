@@ -29,6 +29,7 @@ from tests.e2e.clients import (
 )
 from tests.e2e.process import bearer
 from tests.e2e.test_doors_ws import UPGRADE
+from tests.faults import crowd
 
 # So slow that no test is quick enough to see a place come back.
 BURST = 12
@@ -183,6 +184,21 @@ async def test_a_socket_watches_only_so_many_runs_and_starts_none_beyond(tmp_pat
             assert (await asked(ws, type="unsubscribe", run=runs[0]))["ok"]
             assert (await asked(ws, type="subscribe", run=runs[32]))["ok"]
             await asyncio.gather(*(finished(client, run) for run in runs))
+
+
+@pytest.mark.parametrize("frames", [30, 3000], ids=["some", "no-end-of-it"])
+async def test_a_client_that_was_told_to_go_and_talks_on_is_let_go_of(gateway, frames):
+    before = crowd.sockets(gateway)
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=5) as plain:
+        plain.sendall(head("GET", "/ws", authorization("junk"), "X-Forwarded-For: 203.0.113.11", *UPGRADE))
+        while b"retry_ms" not in plain.recv(65536):
+            pass
+        plain.sendall(crowd.masked(1, b"junk") * frames)
+
+        async def gone():
+            return crowd.sockets(gateway) <= before
+
+        await eventually(gone, within_s=15)
 
 
 SLOW = {
