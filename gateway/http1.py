@@ -129,6 +129,7 @@ class Connection(TCPServer):
         self._patience_s = patience_s
         self._sockets = sockets
         self._gone = gone
+        self._late: asyncio.TimerHandle | None = None
         writer = asyncio.StreamWriter(transport, heard, reader, loop)
         super().__init__(app, loop, config, context, state, reader, writer)
 
@@ -137,7 +138,6 @@ class Connection(TCPServer):
         try:
             client = parse_socket_addr(accepted.family, accepted.getpeername())
             server = parse_socket_addr(accepted.family, accepted.getsockname())
-            self._late: asyncio.TimerHandle | None = None
             state = ConnectionState({**self.state, STATE_KEY: self})
             async with TaskGroup(self.loop) as task_group:
                 self._task_group = task_group

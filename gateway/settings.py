@@ -65,7 +65,9 @@ class Settings(BaseSettings):
     jwt_issuer: str | None = Field(None, description="required `iss`")
     jwt_audience: str | None = Field(None, description="required `aud`")
     cookie: str | None = Field(None, description="name of a cookie that may carry the token (default: none)")
-    allowed_origins: Names = Field((), description="further origins whose pages may use the cookie and the WebSocket")
+    allowed_origins: Names = Field(
+        (), description="further origins whose pages may call, with the cookie too, and open the WebSocket"
+    )
     trusted_proxies: Names = Field((), description="addresses or networks of proxies whose X-Forwarded-For is believed")
     auth_warning_s: float = Field(60, ge=0, description="how long before a token's end `auth.expiring` is sent")
 

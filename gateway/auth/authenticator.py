@@ -29,7 +29,7 @@ class Presented:
 
 
 class Authenticator:
-    """`allowed_origins`: other sites whose pages may use the cookie and the WebSocket."""
+    """`allowed_origins`: other sites whose pages may call, use the cookie and open the WebSocket."""
 
     def __init__(self, tokens: Tokens, tickets: Tickets, *, allowed_origins: Collection[str]) -> None:
         self._tokens = tokens

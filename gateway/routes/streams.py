@@ -253,7 +253,9 @@ async def refuse_call(
     problem: Problem, services: Services, request: BoundedRequest, *, dialect: str | None = None
 ) -> Response:
     """problem+json, or a short stream for a retryable refusal of an event stream. `dialect`: that of the address."""
-    visit_of(request).code = problem.code
+    visit = visit_of(request)
+    problem = visit.refusal or problem  # who was refused before it was read hears that, whatever else is wrong
+    visit.code = problem.code
     if problem.status in (429, 503) and wants_stream(request):
         framing = DIALECTS.get(request.args.get("dialect") or dialect or NATIVE, DIALECTS[NATIVE])(None)
         return Response(refusal_frames(services, problem, framing), 200, HEADERS, content_type=CONTENT_TYPE)
