@@ -7,8 +7,10 @@ Rule 2: only `__main__`, `server` and `app` read Settings; every other room is g
 import difflib
 import os
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -50,9 +52,14 @@ class Settings(BaseSettings):
 
     jwt_secret: str | None = Field(None, description="secret for HS256 tokens, at least 32 bytes", repr=False)
     jwt_public_key: str | None = Field(None, description="public key for RS/PS/ES/EdDSA tokens: PEM, or a path to it")
+    jwks_url: str | None = Field(None, description="where the issuer publishes its keys (RFC 7517), instead of one key")
+    jwks_refresh_s: float = Field(300, gt=0, le=86_400, description="how often the issuer's keys are fetched again")
     jwt_algorithms: Names = Field((), description="algorithms to accept (default: those that fit the key)")
     jwt_issuer: str | None = Field(None, description="required `iss`")
     jwt_audience: str | None = Field(None, description="required `aud`")
+    max_token_life_s: float = Field(
+        31_622_400, gt=0, description="a token made for longer is refused; so long a revocation is kept"
+    )
     cookie: str | None = Field(None, description="name of a cookie that may carry the token (default: none)")
     allowed_origins: Names = Field((), description="further origins whose pages may use the cookie and the WebSocket")
     auth_warning_s: float = Field(60, ge=0, description="how long before a token's end `auth.expiring` is sent")
@@ -122,6 +129,21 @@ class Settings(BaseSettings):
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"is neither PEM nor a file that can be read: {error}") from None
 
+    @field_validator("jwks_url")
+    @classmethod
+    def _check_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError("is not an address")
+        parts = urlsplit(value)
+        host = parts.hostname or ""
+        if "@" in parts.netloc or not host:
+            raise ValueError("is not an address without credentials")
+        if parts.scheme != "https" and not (parts.scheme == "http" and (host == "localhost" or _is_loopback(host))):
+            raise ValueError("must be https, or http on this machine")
+        return value
+
     @property
     def address(self) -> tuple[str, int]:
         host, _, port = self.bind.rpartition(":")
@@ -155,6 +177,13 @@ def table() -> list[tuple[str, str, str]]:
         (PREFIX + name.upper(), _default(field.default), field.description or "")
         for name, field in Settings.model_fields.items()
     ]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _default(value: Any) -> str:

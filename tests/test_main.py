@@ -1,5 +1,6 @@
 """The command line: a mistake is one line and exit status 2, never a traceback."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from gateway.__main__ import main
 from gateway.auth import Keys
-from gateway.auth.tokens import Tokens
+from tests.auth.doubles import tokens
 
 ROOT = Path(__file__).parents[1]
 SECRET = "a secret for tests that is long enough"
@@ -128,7 +129,7 @@ def test_a_token_stands_alone_on_the_last_line_and_is_good(monkeypatch, capsys):
     said = capsys.readouterr()
     token = said.out.splitlines()[-1]
     assert said.out == f"{token}\n"
-    principal = Tokens(Keys.from_secret(SECRET), issuer="me", audience="you", now=time.time).verify(token)
+    principal = asyncio.run(tokens(Keys.from_secret(SECRET), issuer="me", audience="you").verify(token))
     assert (principal.subject, principal.scopes, principal.runs) == ("alice", {"runs:read", "admin"}, {"a", "b"})
     assert 0 < principal.expires_at - time.time() <= 60
     assert said.err.startswith("warning: RUNCAST_NONSENSE is not a setting; the nearest is RUNCAST_")

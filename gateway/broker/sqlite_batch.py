@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import astuple
 from typing import Any
 
-from gateway.broker.base import Key, Producer, Run, Snapshot
+from gateway.broker.base import Key, Producer, Revocation, Run, Snapshot
 from gateway.broker.sqlite_queries import COLUMNS
 from gateway.wire.events import Event
 from gateway.wire.status import Status
@@ -118,3 +118,13 @@ def erase_some(write: sqlite3.Connection, number: int) -> bool:
         _delete_upto(write, number, cut)
     write.execute("COMMIT")
     return cut is not None and cut != tail
+
+
+def revoke(write: sqlite3.Connection, revocation: Revocation, forget_before: int) -> None:
+    """Keep a revocation, the latest of its kind and name, and let go of those that are too old to matter."""
+    write.execute("BEGIN IMMEDIATE")
+    write.execute("DELETE FROM revocations WHERE at < ?", (forget_before,))
+    write.execute(
+        "INSERT INTO revocations VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET at = max(at, excluded.at)", revocation
+    )
+    write.execute("COMMIT")

@@ -13,7 +13,12 @@ from typing import BinaryIO, NamedTuple
 
 from gateway.broker.stream import new_epoch
 
-VERSION = 1
+VERSION = 2
+# What makes a file of one version one of the next; the schema itself is of the last.
+_STEPS = {
+    1: "CREATE TABLE revocations (kind TEXT NOT NULL, name TEXT NOT NULL, at INTEGER NOT NULL,"
+    " PRIMARY KEY (kind, name)) STRICT, WITHOUT ROWID;",
+}
 ERRORS = (sqlite3.Error, OSError)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -89,8 +94,11 @@ def _migrate(write: sqlite3.Connection) -> None:
     if version == 0:
         schema = files("gateway.broker").joinpath("schema.sql").read_text()
         write.executescript(f"BEGIN; {schema} PRAGMA user_version={VERSION}; COMMIT;")
-    elif version != VERSION:
+        return
+    if version not in (*_STEPS, VERSION):
         raise sqlite3.DatabaseError(f"schema version {version}, this gateway knows {VERSION}")
+    for step in range(version, VERSION):
+        write.executescript(f"BEGIN; {_STEPS[step]} PRAGMA user_version={step + 1}; COMMIT;")
 
 
 def _look_into_last_stop(write: sqlite3.Connection, *, durable: bool, boot: str) -> None:

@@ -4,7 +4,7 @@ import sqlite3
 from dataclasses import fields
 from typing import Any, NamedTuple
 
-from gateway.broker.base import NewRun, Page, Producer, Run, Snapshot
+from gateway.broker.base import NewRun, Page, Producer, Revocation, Run, Snapshot
 from gateway.wire.events import Event
 from gateway.wire.status import Status
 
@@ -129,6 +129,10 @@ def read_events(read: sqlite3.Connection, run: str, after: int, upto: int, limit
         if size > max_bytes:
             break
     return page
+
+
+def revocations(read: sqlite3.Connection) -> list[Revocation]:
+    return [Revocation(*row) for row in read.execute("SELECT kind, name, at FROM revocations")]
 
 
 def _values(row: tuple[Any, ...]) -> list[Any]:

@@ -25,6 +25,7 @@ class Pump(Protocol):
 class Connection:
     """`subject` is whose it is ("" before authentication), `expires_at` (Unix seconds) when its credential ends.
 
+    `bearer` is the credential itself, which means something to others only.
     `sole`: it was made for its subscriptions alone (SSE) and ends with the last of them.
     """
 
@@ -34,6 +35,7 @@ class Connection:
         "_pump",
         "_taken",
         "_written",
+        "bearer",
         "close",
         "expires_at",
         "framing",
@@ -58,6 +60,7 @@ class Connection:
         subject: str,
         expires_at: float,
         sole: bool,
+        bearer: object = None,
     ) -> None:
         self.id = secrets.token_hex(8)
         self.transport = transport
@@ -65,6 +68,7 @@ class Connection:
         self.subject = subject
         self.expires_at = expires_at
         self.sole = sole
+        self.bearer = bearer
         self.subscriptions: dict[str, Subscription] = {}
         self.wrote_at = asyncio.get_running_loop().time()
         self.warned = False

@@ -2,6 +2,8 @@
 
 Rule 1: connections are counted when they open and forgotten when they close, whatever happens in between.
 Rule 2: one clock serves them all: heartbeats, credentials that run out, clients that take nothing.
+
+Longer than 300 lines, because the ways in and all the ways out keep one set of counts.
 """
 
 import asyncio
@@ -9,10 +11,10 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.broker import Broker, Run
-from gateway.errors import NotFound, TooMany, Unavailable
+from gateway.errors import NotFound, Problem, TooMany, Unavailable
 from gateway.hub.connection import Connection
 from gateway.hub.pacing import Pace
 from gateway.hub.subscription import MIN_PAGE_BYTES, PAGE_BYTES, Join, Subscription
@@ -20,7 +22,7 @@ from gateway.hub.topic import Topic
 from gateway.tasks import Tasks
 from gateway.transports import Transport
 from gateway.wire import control
-from gateway.wire.codes import Close
+from gateway.wire.codes import OF_PROBLEM, Close
 from gateway.wire.framing import Framing
 
 TICKS_PER_HEARTBEAT = 10
@@ -40,7 +42,8 @@ class Limits(NamedTuple):
 class Hub:
     """`heartbeat_s` is the silence after which a heartbeat goes out; `now` gives Unix seconds.
 
-    `watching` is told whenever a run gets a viewer more (1) or less (-1).
+    `watching` is told whenever a run gets a viewer more (1) or less (-1). `check` is asked whether a connection's
+    bearer is still good; it raises Problem if not.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Hub:
         heartbeat_s: float,
         now: Callable[[], float],
         watching: Callable[[str, int], None] = lambda _run, _change: None,
+        check: Callable[[Any], None] = lambda _bearer: None,
     ) -> None:
         self.pace = pace
         self.limits = limits
@@ -60,6 +64,7 @@ class Hub:
         self._heartbeat_s = heartbeat_s
         self._now = now
         self._watching = watching
+        self._check = check
         self._connections: dict[Connection, None] = {}
         self._subjects: Counter[str] = Counter()
         self._topics: dict[str, Topic] = {}
@@ -83,15 +88,25 @@ class Hub:
         await self._tasks.close()
 
     def open(
-        self, transport: Transport, framing: Framing, *, subject: str, expires_at: float, sole: bool
+        self,
+        transport: Transport,
+        framing: Framing,
+        *,
+        subject: str,
+        expires_at: float,
+        sole: bool,
+        bearer: object = None,
     ) -> Connection:
         """Count a connection in. `sole`: it ends with its last subscription.
 
-        Raises TooMany (`limit.connections`) and Unavailable (`server.busy`, `server.draining`).
+        Raises TooMany (`limit.connections`), Unavailable (`server.busy`, `server.draining`) and what `check` raises.
         """
         self.admit(subject)
+        if bearer is not None:
+            self._check(bearer)
         connection = Connection(
-            transport, framing, pump=self._catch_up, left=self._left, subject=subject, expires_at=expires_at, sole=sole
+            transport, framing, pump=self._catch_up, left=self._left, subject=subject, expires_at=expires_at, sole=sole,
+            bearer=bearer,
         )  # fmt: skip
         self._connections[connection] = None
         self._subjects[subject] += 1
@@ -109,7 +124,7 @@ class Hub:
         if subject and self._subjects[subject] >= self.limits.max_connections_per_subject:
             raise TooMany("limit.connections", retry_after_ms=self.pace.after_ms())
 
-    def belongs(self, connection: Connection, subject: str, expires_at: float) -> None:
+    def belongs(self, connection: Connection, subject: str, expires_at: float, bearer: object = None) -> None:
         """A connection has proved whose it is. Raises TooMany when the subject has too many."""
         if connection.subject != subject:
             if self._subjects[subject] >= self.limits.max_connections_per_subject:
@@ -117,6 +132,7 @@ class Hub:
             self._uncount(connection.subject)
             self._subjects[subject] += 1
             connection.subject = subject
+        connection.bearer = bearer
         connection.expires_at = expires_at
         connection.warned = False
 
@@ -211,6 +227,19 @@ class Hub:
             raise
         finally:
             connection.pumping = False
+
+    async def review(self) -> None:
+        """Credentials were taken back: end every connection whose bearer is no longer good."""
+        for count, connection in enumerate(tuple(self._connections), start=1):
+            if connection.bearer is not None:
+                try:
+                    self._check(connection.bearer)
+                except Problem as refusal:
+                    connection.finish(OF_PROBLEM.get(refusal.code, Close.CREDENTIAL))
+                    if connection.transport.unsent():  # it must not go on reading what it had not taken
+                        connection.transport.abort()
+            if count % SLICE == 0:
+                await asyncio.sleep(0)
 
     def abandon(self, *, reason: str) -> None:
         """The log is lost: nobody can be served any more."""

@@ -4,12 +4,14 @@ import mimetypes
 from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from quart import Response
 
 from gateway import __version__
+from gateway.auth import Scope
+from gateway.auth.tokens import MAX_TOKEN_BYTES
 from gateway.errors import NotFound, Unavailable
 from gateway.routes import openapi
 from gateway.routes.endpoint import Body, Call, Endpoints, reply
@@ -38,6 +40,31 @@ async def ticket(call: Call) -> Response:
     runs = frozenset(body.runs) if body.runs is not None else None
     issued, life_s = call.services.tickets.issue(call.bearer, runs)
     return reply({"ticket": issued, "expires_in": life_s}, 201)
+
+
+class RevocationBody(Body):
+    jti: Annotated[str, Field(min_length=1, max_length=MAX_TOKEN_BYTES)] | None = None
+    sub: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.jti is None) == (self.sub is None):
+            raise ValueError("either jti or sub")
+        return self
+
+
+@meta.add(
+    "POST", "/revocations", "Take back a token, or all of a subject's that were issued up to now.",
+    scopes=(Scope.ADMIN,), body=RevocationBody, status=204, problems=("broker.unavailable",),
+)  # fmt: skip
+async def revoke(call: Call) -> Response:
+    body = await call.body(RevocationBody)
+    try:
+        await call.services.revocations.revoke(token_id=body.jti, subject=body.sub)
+    finally:
+        # It counts now, whether or not it could be kept.
+        await call.services.hub.review()
+    return Response(b"", 204)
 
 
 @meta.add("GET", "/pipelines", "What can be started, with input and result schemas.")

@@ -189,7 +189,9 @@ async def _frames(
     hub = services.hub
     connection: Connection | None = None
     try:
-        connection = hub.open(transport, framing, subject=principal.subject, expires_at=principal.expires_at, sole=True)
+        connection = hub.open(
+            transport, framing, subject=principal.subject, expires_at=principal.expires_at, sole=True, bearer=principal
+        )
         subscriptions = [await hub.subscribe(connection, run, join) for run, join in joins]
         resume: Resume | dict[str, Resume] = subscriptions[0].resume
         if isinstance(plain, CompositeSse):
