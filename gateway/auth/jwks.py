@@ -160,10 +160,11 @@ class Issuer:
     def __init__(self, url: str) -> None:
         self._url = url
         https = urlsplit(url).scheme == "https"
-        # What is on this machine is asked without the proxies of the environment.
+        # Without TLS it is on this machine: no certificates to load, and no proxies of the environment to ask.
         self._client = httpx.AsyncClient(
             follow_redirects=False,
             trust_env=https,
+            verify=https,
             timeout=FETCH_TIMEOUT_S,
             limits=httpx.Limits(max_keepalive_connections=0),
             headers={"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"},

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -157,8 +158,9 @@ def mint(
     audience: str | None = None,
     algorithm: str = "HS256",
 ) -> str:
-    """A token of our own: for development, tests and operators at a terminal."""
+    """A token of our own: for development, tests and operators at a terminal. It has a name, to be revoked by."""
     claims: dict[str, Any] = {"sub": subject, "scope": scope, "iat": int(now), "exp": int(now + ttl_s)}
+    claims["jti"] = secrets.token_hex(8)
     claims |= {"runs": list(runs)} if runs else {}
     claims |= {"iss": issuer} if issuer else {}
     claims |= {"aud": audience} if audience else {}

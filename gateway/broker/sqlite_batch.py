@@ -123,8 +123,8 @@ def erase_some(write: sqlite3.Connection, number: int) -> bool:
 def revoke(write: sqlite3.Connection, revocation: Revocation, forget_before: int) -> None:
     """Keep a revocation, the latest of its kind and name, and let go of those that are too old to matter."""
     write.execute("BEGIN IMMEDIATE")
-    write.execute("DELETE FROM revocations WHERE at < ?", (forget_before,))
     write.execute(
         "INSERT INTO revocations VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET at = max(at, excluded.at)", revocation
     )
+    write.execute("DELETE FROM revocations WHERE at < ?", (forget_before,))
     write.execute("COMMIT")
