@@ -134,7 +134,7 @@ class Settings(BaseSettings):
     def _check_url(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        if not (value.isascii() and value.isprintable()):
+        if not (value.isascii() and value.isprintable()) or " " in value:
             raise ValueError("is not an address")
         parts = urlsplit(value)
         host = parts.hostname or ""
