@@ -45,6 +45,11 @@ def command(folder: Path, *arguments: str, **variables: str) -> subprocess.Compl
         ([], {"jwt_secret": SECRET, "jwt_algorithms": "none"}, "RUNCAST_JWT_ALGORITHMS"),
         ([], {"jwt_secret": SECRET, "jwt_public_key": "-----BEGIN PUBLIC KEY-----"}, "RUNCAST_JWT_SECRET"),
         ([], {"jwt_public_key": "-----BEGIN PUBLIC KEY-----\nnonsense"}, "RUNCAST_JWT_PUBLIC_KEY"),
+        ([], {"jwt_secret": SECRET, "jwks_url": "https://issuer.example/"}, "RUNCAST_JWKS_URL"),
+        ([], {"jwks_url": "http://issuer.example/"}, "RUNCAST_JWKS_URL"),
+        ([], {"jwks_url": "https://issuer.example/", "jwt_algorithms": "HS256"}, "RUNCAST_JWT_ALGORITHMS"),
+        (["token", "--sub", "a"], {"jwks_url": "https://issuer.example/"}, "RUNCAST_JWT_SECRET"),
+        (["token", "--sub", "a", "--ttl", "1e9"], {"jwt_secret": SECRET}, "RUNCAST_MAX_TOKEN_LIFE_S"),
         (["--bind", "256.0.0.1:1"], {"jwt_secret": SECRET, "broker": "memory:"}, "RUNCAST_BIND"),
     ],
 )
