@@ -27,7 +27,11 @@ PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
-_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via")
+# What proxies write into requests; a browser on this machine writes none of it.
+_FORWARDED = (
+    "forwarded", "x-forwarded", "x-real-", "x-client-", "x-original-", "x-envoy-", "x-amzn-", "via", "cf-",
+    "true-client-",
+)  # fmt: skip
 
 
 class TicketBody(Body):
@@ -163,15 +167,19 @@ def _file(folder: Path, name: str) -> Response:
 
 
 def _from_this_page(call: Call) -> bool:
-    """Whether the console itself asks, on this machine, with nobody in between (PROTOCOL section 7)."""
+    """Whether the console itself asks, on this machine, with nobody in between (PROTOCOL section 7).
+
+    A proxy on this machine that hides itself would pass; HTTP/1.0, which no browser speaks, gives away the commonest.
+    """
     headers = call.request.headers
     client = call.request.scope.get("client")
     host = headers.get("Host", "").lower().rsplit(":", 1)[0].strip("[]")
     return (
         client is not None
         and ip_address(client[0]).is_loopback
+        and call.request.http_version != "1.0"
         and (host == "localhost" or _is_loopback(host))
-        and not any(name in headers for name in _FORWARDED)
+        and not any(name.lower().startswith(_FORWARDED) for name, _ in headers)
         and headers.get("Sec-Fetch-Site") == "same-origin"
     )
 

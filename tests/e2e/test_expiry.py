@@ -2,6 +2,7 @@
 
 import asyncio
 
+import httpx
 import pytest
 
 from tests.e2e.clients import (
@@ -94,6 +95,39 @@ async def test_a_token_that_lives_on_is_not_warned_of(gateway, run):
 async def test_a_long_poll_with_a_token_that_ran_out_is_auth_expired(gateway, run):
     async with caller(gateway, ttl_s=-1) as client:
         assert_problem(await client.get(f"/runs/{run}/events", params={"wait": 5}), 401, "auth.expired")
+
+
+async def test_a_long_poll_that_waits_ends_with_its_token(gateway, run):
+    async with caller(gateway) as owner, caller(gateway, ttl_s=2) as client:
+        latest = (await owner.get(f"/runs/{run}/events")).json()["cursor"]
+        answer = await client.get(f"/runs/{run}/events", params={"wait": 30, "after": latest})
+        assert_problem(answer, 401, "auth.expired")
+
+
+async def test_who_waits_for_a_result_has_asked_in_time(gateway):
+    """Nothing else tells it which run it started."""
+    async with caller(gateway, ttl_s=2) as client:
+        answer = await client.post("/run", json={"pipeline": "words", "input": {"count": 8, "gap_s": 0.5}})
+        assert (answer.status_code, answer.json()["status"]) == (200, "completed")
+        assert_problem(await client.get("/runs"), 401, "auth.expired")
+
+
+async def test_a_ticket_ends_with_the_token_it_came_from_and_the_next_goes_on_at_the_cursor(gateway):
+    async with caller(gateway) as publisher, httpx.AsyncClient(base_url=gateway.url, timeout=15) as bare:
+        run = await started(publisher, "external")
+
+        async def watch(ttl_s: float, **params) -> list[dict]:
+            made = await bare.post("/tickets", headers=bearer(ttl_s=ttl_s))
+            return own(await by_sse(bare, run, ticket=made.json()["ticket"], replay="full", **params))
+
+        seen: list[dict] = []
+        for number in range(3):
+            await published(publisher, run, {"type": "x.tick", "number": number})
+            if number == 2:
+                await finished(publisher, run)
+            seen += await watch(2, **({"after": seen[-1]["id"]} if seen else {}))
+        whole = await by_poll(publisher, run, replay="full")
+        assert seen == whole
 
 
 async def test_after_the_end_a_fresh_token_goes_on_from_the_cursor(gateway):
