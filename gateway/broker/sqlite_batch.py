@@ -26,7 +26,7 @@ class Batch:
         values = (number, *astuple(run)[: len(COLUMNS)], run.epoch, run.status, run.created_at)
         names = ", ".join(["number", *COLUMNS, "epoch", "status", "created_at"])
         marks = ", ".join("?" * len(values))
-        self._statements.append((f"INSERT INTO runs ({names}) VALUES ({marks})", values))  # noqa: S608 - names of our own columns
+        self._statements.append((f"INSERT INTO runs ({names}) VALUES ({marks})", values))  # nosec B608 # noqa: S608 - names of our own columns
 
     def key(self, owner: str, key: Key, number: int, now: int) -> None:
         self._statements.append(

@@ -12,7 +12,7 @@ COLUMNS = [spec.name for spec in fields(NewRun)]
 _RECORD = ", ".join(
     f"runs.{name}" for name in [*COLUMNS, "epoch", "status", "created_at", "started_at", "finished_at", "floor", "tail"]
 )
-_SELECT = f"SELECT {_RECORD}, snapshots.summary FROM runs LEFT JOIN snapshots ON snapshots.run = runs.number"  # noqa: S608 - names of our own columns
+_SELECT = f"SELECT {_RECORD}, snapshots.summary FROM runs LEFT JOIN snapshots ON snapshots.run = runs.number"  # nosec B608 # noqa: S608 - names of our own columns
 
 
 def record(run: NewRun, *, epoch: str, created_at: int) -> Run:

@@ -73,7 +73,7 @@ class Call:
     @property
     def run(self) -> Run:
         """The run that the path names; it is there and may be seen."""
-        assert self.run_or_none is not None  # noqa: S101 - for the type checker: `answer` found it
+        assert self.run_or_none is not None  # nosec B101 # noqa: S101 - for the type checker: `answer` found it
         return self.run_or_none
 
     def query(self, model: type[M]) -> M:
@@ -174,7 +174,14 @@ def presented(request: Any, services: Services, *, joins: bool, websocket: bool 
         fetch_site=headers.get("Sec-Fetch-Site"),
         joins=joins,
         safe=not websocket and request.method in ("GET", "HEAD"),
-        twice=len(request.headers.getlist("Authorization")) > 1 or len(request.args.getlist("ticket")) > 1,
+        twice=any(
+            len(found) > 1
+            for found in (
+                request.headers.getlist("Authorization"),
+                request.args.getlist("ticket"),
+                request.cookies.getlist(services.cookie or ""),
+            )
+        ),
     )
 
 

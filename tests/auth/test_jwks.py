@@ -68,13 +68,13 @@ async def test_without_a_kid_the_only_key_that_takes_the_algorithm_counts(issuer
     issuer.keys = [jwk("ES256"), jwk("ES384")]
     async with fetching(issuer.url) as source:
         assert (await tokens(source).verify(signed(kid=None))).subject == "alice"
-    issuer.keys.append({**jwk("ES256"), **point_of("another"), "kid": "another"})
+    issuer.keys.insert(0, {**jwk("ES256"), **another_point(), "kid": "another"})
     async with fetching(issuer.url) as source:
         assert await refused(tokens(source), signed(kid=None)) == "auth.invalid"
         assert (await tokens(source).verify(signed())).subject == "alice"
 
 
-def point_of(_name: str) -> dict[str, str]:
+def another_point() -> dict[str, str]:
     """Where another key of the same curve lies."""
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -83,9 +83,11 @@ def point_of(_name: str) -> dict[str, str]:
 
 
 async def test_two_keys_under_one_name_vouch_for_nothing(issuer):
-    issuer.keys = [jwk("ES256"), {**jwk("ES256"), **point_of("another")}]
-    async with fetching(issuer.url) as source:
-        assert await refused(tokens(source), signed()) == "auth.invalid"
+    other = {**jwk("ES256"), **another_point()}
+    for keys in ([jwk("ES256"), other], [other, jwk("ES256")], [other, jwk("ES256"), jwk("ES256")]):
+        issuer.keys = keys
+        async with fetching(issuer.url) as source:
+            assert await refused(tokens(source), signed()) == "auth.invalid"
     issuer.keys = [jwk("ES256"), jwk("ES256")]
     async with fetching(issuer.url) as source:
         assert (await tokens(source).verify(signed())).subject == "alice"
@@ -187,13 +189,15 @@ async def test_a_removed_key_is_of_no_use_also_for_what_is_remembered(issuer):
     gone = []
     async with fetching(issuer.url, refresh_s=0.02, changed=lambda: gone.append(issuer.asked)) as source:
         verifier = tokens(source)
-        bearer = await verifier.verify(signed())
+        token = signed()
+        bearer = await verifier.verify(token)
         assert source.holds(bearer.key)
         issuer.keys = [jwk("Ed25519")]
         async with asyncio.timeout(10):
             while source.holds(bearer.key):
                 await asyncio.sleep(0.01)
-        assert await refused(verifier, signed()) == "auth.invalid"
+        for text in (token, signed()):
+            assert await refused(verifier, text) == "auth.invalid"
         assert len(gone) == 1
         issuer.keys = []
         async with asyncio.timeout(10):
@@ -206,7 +210,7 @@ async def test_another_key_under_the_same_name_is_another_key(issuer):
     async with fetching(issuer.url, refresh_s=0.02) as source:
         verifier, token = tokens(source), signed()
         before = await verifier.verify(token)
-        issuer.keys = [{**jwk("ES256"), **point_of("another")}]
+        issuer.keys = [{**jwk("ES256"), **another_point()}]
         async with asyncio.timeout(10):
             while source.holds(before.key):
                 await asyncio.sleep(0.01)

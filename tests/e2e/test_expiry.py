@@ -1,9 +1,12 @@
 """Tokens that run out while a stream is open: a warning, an end, and a renewal that loses nothing."""
 
 import asyncio
+import time
 
 import httpx
+import jwt
 import pytest
+import websockets
 
 from tests.e2e.clients import (
     asked,
@@ -21,7 +24,7 @@ from tests.e2e.clients import (
     served,
     started,
 )
-from tests.e2e.process import bearer, token
+from tests.e2e.process import SECRET, bearer, token
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +63,29 @@ async def test_a_websocket_warns_and_then_closes_4200(gateway, run):
             pass
         assert frame["type"] == "auth.expiring"
         assert await closed(ws) == 4200
+
+
+async def test_no_command_is_taken_after_the_end_however_late_the_close(gateway, run):
+    """The clock that closes looks now and then; every command is asked at its own time."""
+
+    async def speak(ttl_s: float) -> list[str]:
+        ends_at, codes = time.time() + ttl_s, []
+        claims = {"sub": "alice", "scope": "runs:cancel", "exp": ends_at}
+        async with opened(gateway, headers={"Authorization": f"Bearer {jwt.encode(claims, SECRET)}"}) as ws:
+            try:
+                while True:
+                    late = time.time() >= ends_at
+                    reply = await asked(ws, type="cancel", run="nothing")
+                    codes.append(reply["error"]["code"])
+                    assert not late or codes[-1] == "auth.expired"
+                    await asyncio.sleep(0.005)
+            except websockets.ConnectionClosed:
+                assert ws.close_code == 4200
+        return codes
+
+    codes = await asyncio.gather(*(speak(1 + number / 20) for number in range(20)))
+    assert all(each[0] == "run.not_found" for each in codes)
+    assert any(each[-1] == "auth.expired" for each in codes)
 
 
 async def test_a_renewal_in_band_goes_on_without_losing_an_event(gateway, run):
