@@ -135,6 +135,14 @@ async def test_two_credentials_of_one_kind_are_refused(nobody, endpoint):
     assert_problem(await nobody.request(endpoint.method, place_, headers=twice), 401, "auth.invalid")
     tickets = {"ticket": [await ticket(nobody), await ticket(nobody)]}
     assert_problem(await nobody.request(endpoint.method, place_, params=tickets), 401, "auth.invalid")
+    # A site beside ours can set a cookie for both; which of the two is meant, nobody knows.
+    for cookies in ((token(), token("bob")), (token("bob"), token()), (token(), "x")):
+        headers = {
+            "Cookie": "; ".join(f"{COOKIE}={each}" for each in cookies),
+            "Origin": f"http://{nobody.base_url.host}",
+        }
+        answer = await nobody.request(endpoint.method, place_, headers=headers)
+        assert_problem(answer, 401, "auth.invalid")
 
 
 async def ticket(client, *who, **body) -> str:

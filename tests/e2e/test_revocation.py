@@ -19,6 +19,7 @@ from tests.e2e.clients import (
     closed,
     eventually,
     finished,
+    head,
     heard,
     opened,
     published,
@@ -99,6 +100,7 @@ class Watching:
                 "sse at an alias": self.sse(f"/api/autopilot/stream?taskId={self.run}"),
                 "sse by ticket": self.sse(f"{events}?ticket={await ticket(client)}", headers={}),
                 "sse by cookie": self.sse(events, headers={"Cookie": f"{COOKIE}={self.token}"}),
+                "sse over HTTP/1.0": self.plain(events),
                 "sse of a start": self.start_and_stream(),
                 "websocket": self.socket(headers=bearing(self.token)),
                 "websocket by ticket": self.socket(query=f"?ticket={await ticket(client)}"),
@@ -125,6 +127,18 @@ class Watching:
         headers = (bearing(self.token) if headers is None else headers) | STREAM
         async with holder(self.gateway) as client, client.stream("GET", path, headers=headers) as answer:
             return await self.lines(answer)
+
+    async def plain(self, path: str) -> list[str]:
+        """A stream that does not go straight to its socket."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.gateway.port)
+        try:
+            credential = f"Authorization: Bearer {self.token}"
+            writer.write(head("GET", path, credential, "Accept: text/event-stream", version="1.0"))
+            await reader.readuntil(b"\r\n\r\n")
+            self.begun += 1
+            return (await reader.read()).decode().splitlines()
+        finally:
+            writer.close()
 
     async def start_and_stream(self) -> list[str]:
         body = {"pipeline": "external"}
