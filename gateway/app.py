@@ -28,11 +28,24 @@ from gateway.broker import Broker, MemoryBroker, SqliteBroker
 from gateway.errors import Problem
 from gateway.hub import Hub, Pace
 from gateway.hub import Limits as HubLimits
-from gateway.routes import Alias, AliasError, Endpoint, Services, declare, register
+from gateway.metrics import Metrics, Sources
+from gateway.routes import (
+    Addresses,
+    Alias,
+    AliasError,
+    Audit,
+    Endpoint,
+    Rate,
+    Rates,
+    Services,
+    declare,
+    register,
+)
 from gateway.routes.request import BoundedRequest
 from gateway.runs import Limits as RunLimits
 from gateway.runs import Policy, Runs
 from gateway.settings import Settings, SettingsError
+from gateway.tally import Sockets
 from gateway.tasks import Tasks
 from pipeline import Registry
 
@@ -71,6 +84,21 @@ class Gateway:
             watching=self.runs.watching,
             check=authenticator.check,
         )
+        self.addresses = Addresses(settings.trusted_proxies)
+        self.sockets = Sockets()
+        rates = Rates(requests=Rate.parse(settings.rate_limit), commands=Rate.parse(settings.command_rate))
+        audit = Audit()
+        self.metrics = Metrics(
+            Sources(
+                hub=self.hub,
+                runs=self.runs,
+                broker=self.broker,
+                audit=audit,
+                rates=rates,
+                tokens=tokens,
+                sockets=self.sockets,
+            )
+        )
         services = Services(
             runs=self.runs,
             hub=self.hub,
@@ -85,6 +113,11 @@ class Gateway:
             console=_clients("console"),
             js=_clients("js"),
             console_token=_console_token(settings, keys) if dev and isinstance(keys, Keys) else None,
+            addresses=self.addresses,
+            rates=rates,
+            audit=audit,
+            metrics=self.metrics.exposition,
+            metrics_for=settings.metrics,
             aliases=aliases_of(settings),
         )
         self.app = Quart("gateway", static_folder=None)
@@ -216,6 +249,8 @@ def _hub_limits(settings: Settings) -> HubLimits:
     return HubLimits(
         max_connections=settings.max_connections,
         max_connections_per_subject=settings.max_connections_per_subject,
+        max_connections_per_address=settings.max_connections_per_address,
+        max_subscriptions=settings.max_subscriptions,
         max_buffer_bytes=settings.max_buffer_bytes,
         max_event_bytes=settings.max_event_bytes,
         stall_timeout_s=settings.stall_timeout_s,

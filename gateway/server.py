@@ -4,6 +4,8 @@ Rule 1: the only file that knows Hypercorn's insides. It is pinned to a minor re
 what is used here moves.
 Rule 2: the end has an order. A signal drains the gateway while the listener still answers; only then does the listener
 close, and what is left is cut.
+
+Longer than others because of rule 1.
 """
 
 import asyncio
@@ -12,9 +14,11 @@ import gc
 import os
 import signal
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
+import h11
 import structlog
 from h11 import Request as H11Request
 from hypercorn.app_wrappers import ASGIWrapper
@@ -25,15 +29,19 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
-from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
 from hypercorn.typing import ASGIFramework, ConnectionState
 from hypercorn.utils import parse_socket_addr
 from wsproto.events import Message
 
 from gateway.app import Gateway
+from gateway.errors import Unavailable
+from gateway.routes import grouped
 from gateway.settings import Settings
+from gateway.tally import Sockets
 from gateway.transports.direct import STATE_KEY, Wire
+from gateway.wire import json
 
 log = structlog.get_logger(__name__)
 
@@ -41,10 +49,18 @@ BACKLOG = 4096
 KEEP_ALIVE_S = 75
 SEND_BUFFER_BYTES = 256 * 1024
 CLOSING_S = 1.0
+SPARE = 1000  # sockets beyond the streams, for requests; of one address a tenth of that
 MAX_READ = 65_536
 GC_THRESHOLD = 20_000
 MAX_UNAWAITED = 256
 MAX_UNSENT = 4 << 20
+
+
+_FULL_BODY = json.dumps(Unavailable("server.busy", retry_after_ms=5000).document())
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n"
+    b"Retry-After: 5\r\nConnection: close\r\n\r\n%b" % (len(_FULL_BODY), _FULL_BODY)
+)
 
 
 class Http1(H11Protocol):
@@ -72,6 +88,16 @@ class Http1(H11Protocol):
         if isinstance(self.stream, WSStream):
             self.stream.buffer = Truncated(self.config.websocket_max_message_size)
 
+    def owes_request(self) -> bool:
+        """Whether a request has begun to come in, or is the first, and is not complete: head and body."""
+        connection = self.connection
+        if isinstance(connection, H11WSConnection):
+            return False
+        if connection.their_state is h11.SEND_BODY:
+            return True
+        first = self.keep_alive_requests == 0
+        return connection.their_state is h11.IDLE and (first or bool(connection.trailing_data[0]))
+
 
 class Truncated(WebsocketBuffer):
     """Keeps a little more than a message may have and drops the rest; the app sees that it is too much.
@@ -95,13 +121,22 @@ class Http1Wrapper(ProtocolWrapper):
 
 
 class Connection(TCPServer):
-    """One accepted socket. Its stream writer is put where the app finds it: in its copy of the lifespan state."""
+    """One accepted socket. Its stream writer is put where the app finds it: in its copy of the lifespan state.
+
+    `patience_s`: how long a request may take to come in.
+    """
+
+    def __init__(self, *args: Any, patience_s: float, sockets: Sockets) -> None:
+        super().__init__(*args)
+        self._patience_s = patience_s
+        self._sockets = sockets
 
     async def run(self) -> None:
         accepted = self.writer.get_extra_info("socket")
         try:
             client = parse_socket_addr(accepted.family, accepted.getpeername())
             server = parse_socket_addr(accepted.family, accepted.getsockname())
+            self._late: asyncio.TimerHandle | None = None
             self._wire = Wire(self.writer, self.loop.time(), pipelined=self._pipelined)
             state = ConnectionState({**self.state, STATE_KEY: self._wire})
             async with TaskGroup(self.loop) as task_group:
@@ -112,11 +147,28 @@ class Connection(TCPServer):
                 )  # fmt: skip
                 await self.protocol.initiate()
                 await self.idle_task.restart(task_group, self._idle_timeout)
+                self._time_request()
                 await self._read_data()
         except* OSError:
             pass  # the client went away
         finally:
+            if self._late is not None:
+                self._late.cancel()
             await self._close()
+
+    def _time_request(self) -> None:
+        """A request has its time from its first byte to its last, and a new connection from its first moment."""
+        http1 = cast("Http1", self.protocol.protocol)
+        if http1.owes_request():
+            if self._late is None:
+                self._late = self.loop.call_later(self._patience_s, self._cut_late)
+        elif self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _cut_late(self) -> None:
+        self._sockets.late += 1
+        self.writer.transport.abort()
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, Updated) and event.idle and self.reader.at_eof():
@@ -142,6 +194,7 @@ class Connection(TCPServer):
                     self.writer.transport.abort()
                     break
                 await self.protocol.handle(RawData(data))
+                self._time_request()
         except OSError:
             pass  # the client went away
         if self._wire.on_lost is not None:
@@ -165,6 +218,7 @@ class Server:
         self._config.errorlog = None
         self._context = WorkerContext(None)
         self._connections: set[asyncio.Task[None]] = set()
+        self._addresses: Counter[str] = Counter()
         # Above this much unsent the transport tells its writers to wait; a frame may still go on top of it.
         self._high_water = settings.max_buffer_bytes // 2
 
@@ -181,14 +235,25 @@ class Server:
             raise (failure and failure.__context__) or failure or RuntimeError("the app did not start")
 
         async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            address = self._address(writer)
+            if self._full(address):
+                self._gateway.sockets.refused += 1
+                writer.write(_FULL)
+                writer.close()
+                return
             task = cast("asyncio.Task[None]", asyncio.current_task())
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
+            self._count(address, 1)
+            task.add_done_callback(lambda _: self._count(address, -1))
             writer.transport.set_write_buffer_limits(high=self._high_water)
             _notice_the_dead(writer, within_s=settings.stall_timeout_s)
             # A connection that is cut is no fault, at the end or by the kernel, and asyncio would log it as one.
             with contextlib.suppress(asyncio.CancelledError, OSError):
-                await Connection(app, loop, self._config, self._context, state, reader, writer)
+                await Connection(
+                    app, loop, self._config, self._context, state, reader, writer,
+                    patience_s=settings.request_timeout_s, sockets=self._gateway.sockets,
+                )  # fmt: skip
 
         server = await asyncio.start_server(accepted, sock=listening, backlog=BACKLOG)
         host, port = listening.getsockname()[:2]
@@ -210,6 +275,24 @@ class Server:
             await lifespan.wait_for_shutdown()
             lifespan_task.cancel()
             await asyncio.wait([lifespan_task])
+
+    def _address(self, writer: asyncio.StreamWriter) -> str:
+        """Whose socket it is; "" for a proxy's, which speaks for many."""
+        peer = writer.get_extra_info("peername")
+        return "" if not peer or self._gateway.addresses.is_proxy(peer[0]) else grouped(peer[0])
+
+    def _full(self, address: str) -> bool:
+        """Whether there are too many, in all or of one address. Streams meet their own limits before."""
+        settings = self._gateway.settings
+        if len(self._connections) >= settings.max_connections + SPARE:
+            return True
+        return address != "" and self._addresses[address] >= settings.max_connections_per_address + SPARE // 10
+
+    def _count(self, address: str, change: int) -> None:
+        self._gateway.sockets.open += change
+        self._addresses[address] += change
+        if self._addresses[address] <= 0:
+            del self._addresses[address]
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -238,6 +321,7 @@ def serve(gateway: Gateway, listening: socket.socket) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 100)
+    _allow_files(gateway.settings.max_connections + SPARE)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_until_signalled(Server(gateway), listening))
         left = [task for task in asyncio.all_tasks(runner.get_loop()) if not task.done()]
@@ -245,6 +329,20 @@ def serve(gateway: Gateway, listening: socket.socket) -> None:
             # A pipeline that will not stop must not keep the process: everything else has been closed in order.
             log.warning("ending with tasks that would not stop", tasks=[task.get_name() for task in left])
             os._exit(0)
+
+
+def _allow_files(count: int) -> None:
+    """Every connection is an open file; what a shell allows by default is often a thousand."""
+    try:
+        import resource  # noqa: PLC0415 - where there is one
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = hard if hard != resource.RLIM_INFINITY else max(count, soft)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < count:
+        log.warning("fewer files may be open than RUNCAST_MAX_CONNECTIONS needs", allowed=most, needed=count)
 
 
 async def _until_signalled(server: Server, listening: socket.socket) -> None:

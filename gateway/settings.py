@@ -6,8 +6,9 @@ Rule 2: only `__main__`, `server` and `app` read Settings; every other room is g
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "RUNCAST_"
 Names = Annotated[tuple[str, ...], NoDecode]
+_ORIGIN = re.compile(r"https?://[^\s/?#@]+", re.IGNORECASE)
+_RATE = re.compile(r"off|[1-9]\d{0,8}/[smh]", re.ASCII)
 
 
 class AliasSetting(BaseModel):
@@ -62,6 +65,7 @@ class Settings(BaseSettings):
     )
     cookie: str | None = Field(None, description="name of a cookie that may carry the token (default: none)")
     allowed_origins: Names = Field((), description="further origins whose pages may use the cookie and the WebSocket")
+    trusted_proxies: Names = Field((), description="addresses or networks of proxies whose X-Forwarded-For is believed")
     auth_warning_s: float = Field(60, ge=0, description="how long before a token's end `auth.expiring` is sent")
 
     sqlite_sync: Literal["normal", "full"] = Field(
@@ -86,19 +90,49 @@ class Settings(BaseSettings):
     max_runs_per_subject: int = Field(100, ge=1, description="unfinished runs of one subject")
     max_connections: int = Field(10_000, ge=1, description="open connections in all")
     max_connections_per_subject: int = Field(1000, ge=1, description="open connections of one subject")
+    max_connections_per_address: int = Field(5000, ge=1, description="open connections of one address")
+    max_subscriptions: int = Field(100, ge=32, description="runs that one WebSocket may watch at a time")
+    rate_limit: str = Field("200/s", description="requests of one subject, and of one address: 20/s, 600/m or off")
+    command_rate: str = Field("50/s", description="commands of one WebSocket: 20/s, 600/m or off")
+    request_timeout_s: float = Field(15, gt=0, le=3600, description="time for a request to come in, head and body")
     max_buffer_bytes: int = Field(262_144, ge=4096, description="unsent bytes above which a connection lags")
     max_event_bytes: int = Field(65_536, ge=256, le=1_048_576, description="size of one event's own fields")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="size of a request body or WebSocket frame")
 
+    metrics: Literal["off", "admin", "local", "open"] = Field(
+        "local", description="who sees /metrics: nobody, an admin's token, this machine too, or everybody"
+    )
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
-    @field_validator("pipelines", "jwt_algorithms", "allowed_origins", mode="before")
+    @field_validator("pipelines", "jwt_algorithms", "allowed_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         # The command line gives a list, whose members may be lists with commas too.
         text = " ".join(map(str, value)) if isinstance(value, list | tuple) else value
         return tuple(text.replace(",", " ").split()) if isinstance(text, str) else value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin[:100]!r} is not an origin like https://app.example.org")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ip_network(network)  # its ValueError says what is wrong
+        return value
+
+    @field_validator("rate_limit", "command_rate")
+    @classmethod
+    def _rate(cls, value: str) -> str:
+        if not _RATE.fullmatch(value):
+            raise ValueError("is a count and a unit, like 20/s or 600/m, or off")
+        return value
 
     @field_validator("aliases", mode="before")
     @classmethod

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 from importlib.metadata import version
 
+import h11
 import pytest
 from h11 import Request as H11Request
 from hypercorn.app_wrappers import ASGIWrapper
@@ -14,7 +15,7 @@ from hypercorn.asyncio.worker_context import AsyncioSingleTask, EventWrapper, Wo
 from hypercorn.config import Config
 from hypercorn.events import Closed, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
-from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
@@ -22,6 +23,9 @@ from wsproto.events import TextMessage
 
 from gateway import server
 from tests.broker.doubles import in_loop
+
+# What the subclasses add of their own.
+OURS = ("_wire", "_pipelined", "_time_request", "_cut_late", "owes_request")
 
 
 def parameters(function) -> list[str]:
@@ -111,7 +115,7 @@ def test_the_overridden_are_still_called_where_they_were():
     ]:
         for name in vars(ours):
             if not name.startswith("__") or name == "__init__":
-                assert hasattr(theirs, name) or name in ("_wire", "_pipelined"), f"{theirs.__name__}.{name}"
+                assert hasattr(theirs, name) or name in OURS, f"{theirs.__name__}.{name}"
 
 
 def test_the_settings_that_are_made_exist_and_default_to_something_else_or_are_needed():
@@ -142,6 +146,34 @@ async def _connection() -> None:
         assert type(wrapper.protocol) is H11Protocol
         assert hasattr(wrapper.protocol, "config")
         assert hasattr(wrapper.protocol, "stream")
+        assert (wrapper.protocol.keep_alive_requests, wrapper.protocol.connection.their_state) == (0, h11.IDLE)
+
+
+def test_a_request_is_owed_from_its_first_byte_to_its_last_and_by_a_new_connection_at_once():
+    class Probe(server.Http1):
+        def __init__(self) -> None:
+            self.keep_alive_requests = 0
+            self.connection = h11.Connection(h11.SERVER)
+
+        def take(self, data: bytes) -> bool:
+            self.connection.receive_data(data)
+            while (event := self.connection.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
+                self.keep_alive_requests += isinstance(event, h11.Request)
+            return self.owes_request()
+
+    probe = Probe()
+    assert probe.owes_request()
+    assert probe.take(b"POST / HT")
+    assert probe.take(b"TP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
+    assert probe.take(b"{")
+    assert not probe.take(b"}")
+    probe.connection.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
+    probe.connection.send(h11.EndOfMessage())
+    probe.connection.start_next_cycle()
+    assert not probe.owes_request()
+    assert probe.take(b"G")
+    probe.connection = H11WSConnection(probe.connection)
+    assert not probe.owes_request()
 
 
 def test_events_have_their_fields():

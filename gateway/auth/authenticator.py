@@ -97,6 +97,10 @@ class Authenticator:
         """Whether a page of this origin may open a WebSocket; programs send no Origin."""
         return origin is None or self._same_site(origin, host)
 
+    def allows(self, origin: str) -> bool:
+        """Whether a page of this other origin may call and read the answers."""
+        return origin.lower() in self._allowed
+
     def _check_site(self, presented: Presented) -> None:
         if presented.origin is not None:
             if not self._same_site(presented.origin, presented.host):
@@ -105,10 +109,9 @@ class Authenticator:
             raise Forbidden(detail="a cookie needs an Origin that belongs here")
 
     def _same_site(self, origin: str, host: str | None) -> bool:
-        origin = origin.lower()
-        if origin in self._allowed:
+        if self.allows(origin):
             return True
         try:
-            return host is not None and urlsplit(origin).netloc == host.lower()
+            return host is not None and urlsplit(origin.lower()).netloc == host.lower()
         except ValueError:
             return False

@@ -40,7 +40,13 @@ class Tokens:
         self._max_life_s = max_life_s
         self._now = now
         self._jwt = jwt.PyJWT({"enforce_minimum_key_length": True})
+        self.hits = 0
+        self.misses = 0
         self._good: OrderedDict[bytes, Principal] = OrderedDict()
+
+    @property
+    def remembered(self) -> int:
+        return len(self._good)
 
     async def verify(self, token: str) -> Principal:
         """Raises Unauthorized (`auth.invalid`, `auth.expired`), and Unavailable when its key cannot be asked for."""
@@ -49,7 +55,10 @@ class Tokens:
         # Remembered by digest: the tokens themselves need not lie about in memory.
         digest = hashlib.sha256(token.encode()).digest()
         principal = self._good.get(digest)
-        if principal is None or not self.keys.holds(principal.key):
+        if principal is not None and self.keys.holds(principal.key):
+            self.hits += 1
+        else:
+            self.misses += 1
             principal = await self._read(token)
             self._good[digest] = principal
             if len(self._good) > MAX_REMEMBERED:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from gateway.broker.counts import Counts
 from gateway.wire.cursor import Cursor
 from gateway.wire.events import Draft, Event
 from gateway.wire.status import Status
@@ -127,6 +128,14 @@ class Broker(Protocol):
     @property
     def available(self) -> bool:
         """Whether the promises hold now."""
+
+    @property
+    def counts(self) -> Counts:
+        """What its commits took; nothing where there are none."""
+
+    @property
+    def queue(self) -> int:
+        """How many calls wait to become durable."""
 
     async def lost(self) -> None:
         """Return when the promises no longer hold."""

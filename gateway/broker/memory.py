@@ -17,6 +17,7 @@ from gateway.broker.base import (
     Sink,
     Snapshot,
 )
+from gateway.broker.counts import Counts
 from gateway.broker.stream import Stream, new_epoch
 from gateway.errors import Conflict, NotFound
 from gateway.wire.cursor import Cursor
@@ -39,8 +40,10 @@ class MemoryBroker:
     """Implements Broker. `now` gives Unix seconds."""
 
     available = True
+    queue = 0
 
     def __init__(self, *, now: Callable[[], float] = time.time) -> None:
+        self.counts = Counts()
         self._now = now
         self._runs: dict[str, _Kept] = {}
         self._keys: dict[tuple[str, str], tuple[bytes, str, float]] = {}

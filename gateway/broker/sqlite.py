@@ -16,6 +16,7 @@ from pathlib import Path
 from gateway.broker import sqlite_file as file
 from gateway.broker import sqlite_queries as queries
 from gateway.broker.base import Key, NewRun, Page, Position, Producer, Revocation, Run, Sink, Snapshot
+from gateway.broker.counts import Counts
 from gateway.broker.sqlite_batch import erase_some, keep, revoke
 from gateway.broker.sqlite_commit import GroupCommit
 from gateway.broker.stream import Stream, new_epoch
@@ -65,6 +66,14 @@ class SqliteBroker:
     @property
     def available(self) -> bool:
         return self._commits.available
+
+    @property
+    def counts(self) -> Counts:
+        return self._commits.counts
+
+    @property
+    def queue(self) -> int:
+        return self._commits.queue
 
     async def lost(self) -> None:
         await self._commits.over.wait()

@@ -16,6 +16,7 @@ from typing import TypeVar
 import structlog
 
 from gateway.broker import sqlite_file as file
+from gateway.broker.counts import Counts
 from gateway.broker.sqlite_batch import Batch
 from gateway.errors import Unavailable
 
@@ -29,6 +30,7 @@ class GroupCommit:
     def __init__(self, path: Path) -> None:
         self.batch = Batch()
         self.over = asyncio.Event()
+        self.counts = Counts()
         self._path = path
         self._opened: file.Opened | None = None
         self._failure: BaseException | None = None
@@ -36,6 +38,11 @@ class GroupCommit:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="sqlite-read")
         self._waiting: list[tuple[asyncio.Future[None], Callable[[], None] | None]] = []
         self._committing: asyncio.Task[None] | None = None
+
+    @property
+    def queue(self) -> int:
+        """How many calls wait for a commit that has not begun."""
+        return len(self._waiting)
 
     @property
     def available(self) -> bool:
@@ -82,12 +89,14 @@ class GroupCommit:
             while self._waiting:
                 batch, self.batch = self.batch, Batch()
                 waiting, self._waiting = self._waiting, []
+                began = loop.time()
                 try:
                     await loop.run_in_executor(self._writer, batch.commit, self.check().write)
                 except BaseException as error:  # noqa: BLE001 - whatever it was, the offsets are spent
                     self._waiting = [*waiting, *self._waiting]
                     self._fail(error)
                     return
+                self.counts.committed(loop.time() - began, calls=len(waiting))
                 for done, then in waiting:
                     if then is not None:
                         then()

@@ -6,9 +6,11 @@ Rule 2: an event is encoded once for each framing in use, and the same bytes go 
 """
 
 from gateway.hub.connection import Connection
-from gateway.hub.hub import Hub, Limits
+from gateway.hub.counts import Counts
+from gateway.hub.hub import Hub
 from gateway.hub.pacing import Pace
+from gateway.hub.places import Limits
 from gateway.hub.subscription import Join, Subscription
 from gateway.hub.topic import Topic
 
-__all__ = ["Connection", "Hub", "Join", "Limits", "Pace", "Subscription", "Topic"]
+__all__ = ["Connection", "Counts", "Hub", "Join", "Limits", "Pace", "Subscription", "Topic"]

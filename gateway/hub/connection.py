@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gateway.hub.subscription import State, Subscription
-from gateway.transports import Transport
+from gateway.transports import DirectTransport, Transport
 from gateway.wire.codes import Close
 from gateway.wire.control import Control
 from gateway.wire.framing import Framing
@@ -26,7 +26,8 @@ class Connection:
     """`subject` is whose it is ("" before authentication), `expires_at` (Unix seconds) when its credential ends.
 
     `bearer` is the credential itself, which means something to others only.
-    `sole`: it was made for its subscriptions alone (SSE) and ends with the last of them.
+    `address`: where it comes from ("" where nobody knows). `sole`: it was made for its subscriptions alone (SSE) and
+    ends with the last of them. `written` counts bytes, `unsent` those that waited when the clock last looked.
     """
 
     __slots__ = (
@@ -34,7 +35,7 @@ class Connection:
         "_pinged_at",
         "_pump",
         "_taken",
-        "_written",
+        "address",
         "bearer",
         "close",
         "expires_at",
@@ -46,7 +47,9 @@ class Connection:
         "subject",
         "subscriptions",
         "transport",
+        "unsent",
         "warned",
+        "written",
         "wrote_at",
     )  # fmt: skip
 
@@ -58,6 +61,7 @@ class Connection:
         pump: Pump,
         left: Callable[[Subscription], None],
         subject: str,
+        address: str,
         expires_at: float,
         sole: bool,
         bearer: object = None,
@@ -66,6 +70,7 @@ class Connection:
         self.transport = transport
         self.framing = framing
         self.subject = subject
+        self.address = address
         self.expires_at = expires_at
         self.sole = sole
         self.bearer = bearer
@@ -76,10 +81,16 @@ class Connection:
         self.close: Close | None = None
         self.stalled_at: float | None = None
         self._pinged_at: float | None = None
-        self._written = 0
+        self.written = 0
+        self.unsent = 0
         self._taken = 0
         self._pump = pump
         self._left = left
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """What it is, and the way its bytes go."""
+        return "sse" if self.sole else "websocket", "direct" if isinstance(self.transport, DirectTransport) else "asgi"
 
     def write(self, data: bytes) -> None:
         self.transport.write(data)
@@ -89,7 +100,7 @@ class Connection:
         """So many bytes went to the transport; after `finish` it drops them."""
         self.wrote_at = now
         if self.close is None:
-            self._written += size
+            self.written += size
 
     def control(self, frame: Control) -> None:
         self.write(self.framing.control(frame))
@@ -117,8 +128,8 @@ class Connection:
 
     def stalled_for(self, now: float) -> float:
         """Seconds for which the client has taken nothing of what is unsent; to be asked every now and then."""
-        unsent = self.transport.unsent()
-        taken = self._written - unsent
+        unsent = self.unsent = self.transport.unsent()
+        taken = self.written - unsent
         if unsent == 0 or taken > self._taken or self.stalled_at is None:
             self.stalled_at = now
         self._taken = taken

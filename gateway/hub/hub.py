@@ -3,20 +3,21 @@
 Rule 1: connections are counted when they open and forgotten when they close, whatever happens in between.
 Rule 2: one clock serves them all: heartbeats, credentials that run out, clients that take nothing.
 
-Longer than 300 lines, because the ways in and all the ways out keep one set of counts.
+Longer than others: whatever walks all connections (clock, drain, end) stands beside the one place that holds them.
 """
 
 import asyncio
 import random
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from gateway.broker import Broker, Run
-from gateway.errors import NotFound, Problem, TooMany, Unavailable
+from gateway.errors import NotFound, Problem, Unavailable
 from gateway.hub.connection import Connection
+from gateway.hub.counts import Counts
 from gateway.hub.pacing import Pace
+from gateway.hub.places import Limits, Places
 from gateway.hub.subscription import MIN_PAGE_BYTES, PAGE_BYTES, Join, Subscription
 from gateway.hub.topic import Topic
 from gateway.tasks import Tasks
@@ -28,15 +29,6 @@ from gateway.wire.framing import Framing
 TICKS_PER_HEARTBEAT = 10
 MAX_TICK_S = 1.0
 SLICE = 500  # connections looked at before the loop gets a turn
-
-
-class Limits(NamedTuple):
-    max_connections: int
-    max_connections_per_subject: int
-    max_buffer_bytes: int
-    max_event_bytes: int
-    stall_timeout_s: float
-    auth_warning_s: float
 
 
 class Hub:
@@ -60,19 +52,40 @@ class Hub:
         self.pace = pace
         self.limits = limits
         self.draining = False
+        self.counts = Counts()
         self._broker = broker
         self._heartbeat_s = heartbeat_s
         self._now = now
         self._watching = watching
         self._check = check
         self._connections: dict[Connection, None] = {}
-        self._subjects: Counter[str] = Counter()
+        self._places = Places(limits, pace)
         self._topics: dict[str, Topic] = {}
         self._tasks = Tasks("hub")
 
     @property
     def connections(self) -> int:
         return len(self._connections)
+
+    @property
+    def kinds(self) -> Mapping[tuple[str, str], int]:
+        """Open connections by transport and by the way their bytes go."""
+        return self._places.kinds
+
+    @property
+    def subscriptions(self) -> tuple[int, int]:
+        """How many subscriptions are live, and how many are behind or wait in a long-poll."""
+        live = sum(len(topic.live) for topic in self._topics.values())
+        return live, sum(topic.holders for topic in self._topics.values()) - live
+
+    @property
+    def topics(self) -> int:
+        return len(self._topics)
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes written to clients since the start."""
+        return self.counts.closed_bytes + sum(connection.written for connection in self._connections)
 
     @property
     def heartbeat_ms(self) -> int:
@@ -95,43 +108,48 @@ class Hub:
         subject: str,
         expires_at: float,
         sole: bool,
+        address: str = "",
         bearer: object = None,
     ) -> Connection:
-        """Count a connection in. `sole`: it ends with its last subscription.
+        """Count a connection in. `sole`: it ends with its last subscription. `address`: where it comes from, if known.
 
         Raises TooMany (`limit.connections`), Unavailable (`server.busy`, `server.draining`) and what `check` raises.
         """
-        self.admit(subject)
+        self.admit(subject, address)
         if bearer is not None:
             self._check(bearer)
         connection = Connection(
-            transport, framing, pump=self._catch_up, left=self._left, subject=subject, expires_at=expires_at, sole=sole,
+            transport,
+            framing,
+            pump=self._catch_up,
+            left=self._left,
+            subject=subject,
+            address=address,
+            expires_at=expires_at,
+            sole=sole,
             bearer=bearer,
-        )  # fmt: skip
+        )
         self._connections[connection] = None
-        self._subjects[subject] += 1
+        self._places.take(connection)
+        self.counts.opened[connection.kind] += 1
         self.pace.opened()
         return connection
 
-    def admit(self, subject: str) -> None:
-        """Whether one more connection of this subject may open; raises as `open` does."""
+    def admit(self, subject: str, address: str = "") -> None:
+        """Whether one more connection of this subject, from this address, may open; raises as `open` does."""
         if self.draining:
             raise Unavailable("server.draining", retry_after_ms=self.pace.after_ms())
         if not self._broker.available:
             raise Unavailable("broker.unavailable", retry_after_ms=self.pace.after_ms())
-        if len(self._connections) >= self.limits.max_connections:
-            raise Unavailable("server.busy", retry_after_ms=self.pace.after_ms())
-        if subject and self._subjects[subject] >= self.limits.max_connections_per_subject:
-            raise TooMany("limit.connections", retry_after_ms=self.pace.after_ms())
+        self._places.check(subject, address)
+
+    def check_room(self, connection: Connection, run: str | None = None) -> None:
+        """Whether a connection may watch one more run. Raises TooMany (`limit.connections`)."""
+        self._places.check_room(connection, run)
 
     def belongs(self, connection: Connection, subject: str, expires_at: float, bearer: object = None) -> None:
         """A connection has proved whose it is. Raises TooMany when the subject has too many."""
-        if connection.subject != subject:
-            if self._subjects[subject] >= self.limits.max_connections_per_subject:
-                raise TooMany("limit.connections", retry_after_ms=self.pace.after_ms())
-            self._uncount(connection.subject)
-            self._subjects[subject] += 1
-            connection.subject = subject
+        self._places.change_hands(connection, subject)
         connection.bearer = bearer
         connection.expires_at = expires_at
         connection.warned = False
@@ -141,15 +159,11 @@ class Hub:
         if connection not in self._connections:
             return
         del self._connections[connection]
-        self._uncount(connection.subject)
+        self._places.give_back(connection)
+        self.counts.closed_bytes += connection.written
         for subscription in tuple(connection.subscriptions.values()):
             subscription.end()
         connection.transport.finish()
-
-    def _uncount(self, subject: str) -> None:
-        self._subjects[subject] -= 1
-        if self._subjects[subject] <= 0:
-            del self._subjects[subject]
 
     @asynccontextmanager
     async def topic(self, run: Run) -> AsyncIterator[Topic]:
@@ -163,13 +177,15 @@ class Hub:
     async def subscribe(self, connection: Connection, run: Run, join: Join) -> Subscription:
         """Put a run on a connection, in place of an earlier subscription to it. `run` is its record of now.
 
-        The caller tells the client and then calls `start` on it. Raises NotFound.
+        The caller tells the client and then calls `start` on it. Raises NotFound, TooMany (`limit.connections`).
         """
+        self.check_room(connection, run.id)
         topic = await self._hold(run)
         if connection not in self._connections:
             self._release(topic)
             raise ConnectionResetError
         subscription = Subscription(connection, topic, join)
+        self.counts.joins[subscription.resume] += 1
         earlier = connection.subscriptions.get(run.id)
         connection.subscriptions[run.id] = subscription
         if earlier is not None:
@@ -181,6 +197,7 @@ class Hub:
         if topic is None:
             opened = Topic(
                 run.id,
+                counts=self.counts,
                 max_event_bytes=self.limits.max_event_bytes,
                 page_bytes=max(MIN_PAGE_BYTES, min(PAGE_BYTES, self.limits.max_buffer_bytes)),
             )
@@ -288,13 +305,16 @@ class Hub:
         while True:
             due = max(due + period, loop.time())
             await asyncio.sleep(due - loop.time())
-            self.pace.tick(elapsed_s=period, lag_s=loop.time() - due)
+            lag_s = loop.time() - due
+            self.pace.tick(elapsed_s=period, lag_s=lag_s)
+            self.counts.loop_lag_s.observe(lag_s)
             await self._look_after_all()
 
     async def _look_after_all(self) -> None:
         now, wall = asyncio.get_running_loop().time(), self._now()
         beat = control.heartbeat(round(wall * 1000))
         frames: dict[Framing, bytes] = {}
+        unsent_bytes = lagging = 0
         for count, connection in enumerate(tuple(self._connections), start=1):
             if now - connection.wrote_at >= self._heartbeat_s and connection.transport.unsent() == 0:
                 framing = connection.framing
@@ -307,11 +327,16 @@ class Hub:
                 self._expire(connection, wall)
             if max(connection.stalled_for(now), connection.silent_for(now)) >= self.limits.stall_timeout_s:
                 # With nothing in its way the close can still be sent, and the owner of the response sees to the rest.
+                if connection.close is None:
+                    self.counts.cut_off += 1
                 connection.finish(Close.TOO_SLOW)
                 if connection.transport.unsent():
                     connection.transport.abort()
+            unsent_bytes += connection.unsent
+            lagging += connection.unsent > self.limits.max_buffer_bytes
             if count % SLICE == 0:
                 await asyncio.sleep(0)
+        self.counts.unsent_bytes, self.counts.lagging = unsent_bytes, lagging
 
     def _expire(self, connection: Connection, wall: float) -> None:
         if wall >= connection.expires_at:

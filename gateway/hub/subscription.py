@@ -119,6 +119,7 @@ class Subscription:
 
     def fall_behind(self) -> None:
         self.state = State.BEHIND
+        self.topic.counts.fell_behind += 1
         del self.topic.live[self]
         self.connection.catch_up()
 
@@ -145,8 +146,10 @@ class Subscription:
 
     def _send(self, events: "Sequence[Event]") -> None:
         if events:
+            self.topic.counts.sent_past += len(events)
             self.connection.write(self.connection.framing.events(events))
 
     def _say_gap(self, after: str, first: int) -> None:
+        self.topic.counts.gaps += 1
         frame = control.gap(run=self.topic.run, after=after, first=str(Cursor(self.topic.epoch, first)))
         self.connection.control(frame)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from gateway.broker import Position
+from gateway.hub.counts import Counts
 from gateway.hub.subscription import PAGE_BYTES, State, Subscription
 from gateway.wire.events import Event
 from gateway.wire.fold import select
@@ -45,11 +46,14 @@ class Batch:
 class Topic:
     """The broker's sink for one run.
 
-    `max_event_bytes` bounds what folding joins, `page_bytes` what is read of the past at once.
+    `max_event_bytes` bounds what folding joins, `page_bytes` what is read of the past at once. `counts` is the hub's.
     """
 
-    def __init__(self, run: str, *, max_event_bytes: int, page_bytes: int = PAGE_BYTES) -> None:
+    def __init__(
+        self, run: str, *, max_event_bytes: int, page_bytes: int = PAGE_BYTES, counts: Counts | None = None
+    ) -> None:
         self.run = run
+        self.counts = counts or Counts()
         self.max_event_bytes = max_event_bytes
         self.page_bytes = page_bytes
         self.epoch = ""
@@ -83,6 +87,8 @@ class Topic:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+        self.counts.published += len(events)
+        self.counts.sent_live += len(events) * len(self.live)
         if self.live or self._under_way:
             self._batches.append(batch)
             if self._under_way is None:

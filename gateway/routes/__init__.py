@@ -5,9 +5,25 @@ Rule 2: every HTTP address is declared once, as an Endpoint with its scopes and 
 access matrix all come from that declaration.
 """
 
+from gateway.routes.address import Addresses, grouped
 from gateway.routes.aliases import Alias, AliasError, declare
+from gateway.routes.audit import Audit
 from gateway.routes.endpoint import Endpoint
+from gateway.routes.rate import Rate, Rates
 from gateway.routes.register import ENDPOINTS, register
 from gateway.routes.services import Services
 
-__all__ = ["ENDPOINTS", "Alias", "AliasError", "Endpoint", "Services", "declare", "register"]
+__all__ = [
+    "ENDPOINTS",
+    "Addresses",
+    "Alias",
+    "AliasError",
+    "Audit",
+    "Endpoint",
+    "Rate",
+    "Rates",
+    "Services",
+    "declare",
+    "grouped",
+    "register",
+]

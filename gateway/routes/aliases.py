@@ -100,6 +100,7 @@ def _endpoint(alias: Alias) -> Endpoint:
         f"An alias of GET /runs/{{id}}/events, in the dialect {alias.dialect}.",
         scopes=(Scope.READ,),
         joins=True,
+        action="watch",
         query=query,
         media="text/event-stream",
         problems=("run.not_found", *STREAMING),

@@ -28,7 +28,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
-_BODY = frozenset({b"content-length", b"transfer-encoding"})
+BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class Asked(NamedTuple):
@@ -57,31 +57,19 @@ class JoinDoor:
         await self._app(scope, receive, send)
 
     async def _stream(self, endpoint: Endpoint, run: str | None, scope: Scope, send: Send) -> None:
-        request = BoundedRequest(
-            scope["method"],
-            scope["scheme"],
-            scope["path"],
-            scope["query_string"],
-            _headers(scope),
-            scope.get("root_path", ""),
-            scope["http_version"],
-            max_content_length=0,
-            scope=cast("Any", scope),
-            send_push_promise=_push_nothing,
-        )
-        request.body.set_complete()
+        request = bodiless(scope)
         asked = Asked(request.method, request.path)
         answering = respond(endpoint, self._services, request, run=run)
         del request, scope  # a stream lives long: what only its beginning needs is let go of
         try:
-            await _send_response(await answering, send, prefix="http.response")
+            await send_response(await answering, send, prefix="http.response")
         except Exception as error:  # noqa: BLE001 - the head is out: all that can be done is to say it in the log
             incident(error, asked)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = await Socket(self._services, PlainSocket(scope, receive, send)).serve()
         if refusal is not None:
-            await _send_response(refusal, send, prefix="websocket.http.response")
+            await send_response(refusal, send, prefix="websocket.http.response")
 
 
 class PlainSocket(Handshake):
@@ -114,6 +102,24 @@ class PlainSocket(Handshake):
         await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
 
+def bodiless(scope: Scope) -> BoundedRequest:
+    """A request without a body, as Quart would make it."""
+    request = BoundedRequest(
+        scope["method"],
+        scope["scheme"],
+        scope["path"],
+        scope["query_string"],
+        _headers(scope),
+        scope.get("root_path", ""),
+        scope["http_version"],
+        max_content_length=0,
+        scope=cast("Any", scope),
+        send_push_promise=_push_nothing,
+    )
+    request.body.set_complete()
+    return request
+
+
 def _expression(path: str) -> re.Pattern[str]:
     """What an address with `{free}` parts looks like."""
     parts = re.split(r"({\w+})", path)
@@ -125,7 +131,7 @@ def _asks_for_stream(scope: Scope) -> bool:
     if scope["method"] != "GET":
         return False
     names = dict(scope["headers"])
-    return b"text/event-stream" in names.get(b"accept", b"").lower() and _BODY.isdisjoint(names)
+    return b"text/event-stream" in names.get(b"accept", b"").lower() and BODY_HEADERS.isdisjoint(names)
 
 
 def _headers(scope: Scope) -> Headers:
@@ -136,7 +142,7 @@ async def _push_nothing(path: str, headers: Headers) -> None:
     """HTTP/2 push is not offered."""
 
 
-async def _send_response(response: Response, send: Send, *, prefix: str) -> None:
+async def send_response(response: Response, send: Send, *, prefix: str) -> None:
     start = {"type": f"{prefix}.start", "status": response.status_code, "headers": encode_headers(response.headers)}
     chunks = response.response
     del response

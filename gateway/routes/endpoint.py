@@ -20,6 +20,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from gateway.auth import Presented, Principal, Scope
 from gateway.broker import Run
 from gateway.errors import Internal, Invalid, Problem, TooLarge, Unauthorized
+from gateway.routes.audit import Visit, visit_of
 from gateway.routes.request import BoundedRequest
 from gateway.routes.services import Services, caller
 from gateway.runs import Caller
@@ -76,6 +77,15 @@ class Call:
         assert self.run_or_none is not None  # nosec B101 # noqa: S101 - for the type checker: `answer` found it
         return self.run_or_none
 
+    @property
+    def visit(self) -> Visit:
+        return visit_of(self.request)
+
+    def started(self, run: Run) -> None:
+        """The audit has it now: the answer may take as long as the run."""
+        self.visit.run = run.id
+        self.services.audit.write(self.visit)
+
     def query(self, model: type[M]) -> M:
         """The query string. Raises Invalid."""
         return _validate(model, self.request.args.to_dict())
@@ -105,7 +115,8 @@ Handler = Callable[[Call], Awaitable[Response]]
 class Endpoint:
     """A declared address. A `{id}` in `path` names a run. `public`: no credential is needed.
 
-    `dialect`: what its streams are spelled in, unless the query says otherwise (None: native).
+    `dialect`: what its streams are spelled in, unless the query says otherwise (None: native). `action`: its name in
+    the audit ("": only refusals stand there).
     """
 
     method: str
@@ -121,6 +132,7 @@ class Endpoint:
     status: int = 200
     problems: tuple[str, ...] = ()
     dialect: str | None = None
+    action: str = ""
 
     @property
     def names_run(self) -> bool:
@@ -145,12 +157,18 @@ async def answer(
     endpoint: Endpoint, services: Services, request: BoundedRequest, *, run: str | None = None, file: str = ""
 ) -> Response:
     """Check and call. Raises Problem, and whatever is our own fault."""
+    visit = visit_of(request)
+    if visit.refusal is not None:
+        raise visit.refusal
+    visit.action, visit.run = endpoint.action, (run or "")[:64]
     if endpoint.public:
         return await endpoint.handler(Call(services, request, None, file=file))
     joins = endpoint.joins and request.method in ("GET", "HEAD")
     principal = await services.authenticator.identify(presented(request, services, joins=joins))
     if principal is None:
         raise Unauthorized("auth.missing")
+    visit.subject = principal.subject
+    services.rates.subject(principal.subject)
     principal.require(*endpoint.scopes)
     call = Call(services, request, principal)
     if run is not None:
@@ -191,9 +209,9 @@ def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = Non
     return Response(body, status, {"Cache-Control": "no-store", **(headers or {})}, content_type="application/json")
 
 
-async def refuse(problem: Problem, request: BoundedRequest) -> Response:
-    """A problem+json response (RFC 9457)."""
-    if isinstance(request, BoundedRequest):  # a WebSocket handshake has no body
+async def refuse(problem: Problem, request: BoundedRequest | None) -> Response:
+    """A problem+json response (RFC 9457), once the request's body is in; a WebSocket handshake has none."""
+    if isinstance(request, BoundedRequest):
         await request.body.received()
     headers = {"Cache-Control": "no-store"}
     if problem.retry_after_ms is not None:
@@ -207,7 +225,8 @@ async def refuse(problem: Problem, request: BoundedRequest) -> Response:
 def incident(error: Exception, request: Any) -> Internal:
     """Log an unexpected exception and give it a number that is safe to tell."""
     number = secrets.token_hex(6)
-    log.error("request failed", incident=number, method=request.method, path=request.path, exc_info=error)
+    names = {"incident": number, "request": visit_of(request).request}
+    log.error("request failed", **names, method=request.method, path=request.path, exc_info=error)
     return Internal(members={"incident": number})
 
 

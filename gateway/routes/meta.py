@@ -12,9 +12,9 @@ from quart import Response
 from gateway import __version__
 from gateway.auth import Scope
 from gateway.auth.tokens import MAX_TOKEN_BYTES
-from gateway.errors import NotFound, Unavailable
+from gateway.errors import NotFound, Unauthorized, Unavailable
 from gateway.routes import openapi
-from gateway.routes.endpoint import Body, Call, Endpoints, reply
+from gateway.routes.endpoint import Body, Call, Endpoints, presented, reply
 from gateway.wire import json
 from gateway.wire.schema import schema
 
@@ -23,10 +23,9 @@ meta = Endpoints()
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none';"
     " frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # What proxies write into requests; a browser on this machine writes none of it.
 _FORWARDED = (
     "forwarded", "x-forwarded", "x-real-", "x-client-", "x-original-", "x-envoy-", "x-amzn-", "via", "cf-",
@@ -38,7 +37,14 @@ class TicketBody(Body):
     runs: list[Annotated[str, Field(max_length=64)]] | None = Field(None, max_length=100)
 
 
-@meta.add("POST", "/tickets", "A ticket for opening a stream where no header can be set.", body=TicketBody, status=201)
+@meta.add(
+    "POST",
+    "/tickets",
+    "A ticket for opening a stream where no header can be set.",
+    body=TicketBody,
+    status=201,
+    action="ticket",
+)
 async def ticket(call: Call) -> Response:
     body = await call.body(TicketBody)
     runs = frozenset(body.runs) if body.runs is not None else None
@@ -111,6 +117,22 @@ async def readyz(call: Call) -> Response:
     return reply({"status": "ready"})
 
 
+@meta.add(
+    "GET", "/metrics", "Counts and measures, as Prometheus reads them.", public=True, media="text/plain",
+    problems=("not_found", "auth.missing", "auth.forbidden"),
+)  # fmt: skip
+async def metrics(call: Call) -> Response:
+    services, shown_to = call.services, call.services.metrics_for
+    if shown_to == "off":
+        raise NotFound("not_found")
+    if not (shown_to == "open" or (shown_to == "local" and _from_this_machine(call))):
+        principal = await services.authenticator.identify(presented(call.request, services, joins=False))
+        if principal is None:
+            raise Unauthorized("auth.missing")
+        principal.require(Scope.ADMIN)
+    return Response(services.metrics(), 200, {"Cache-Control": "no-store"}, content_type=METRICS_TYPE)
+
+
 @cache
 def _event_schema() -> bytes:
     return json.dumps(schema())
@@ -167,7 +189,12 @@ def _file(folder: Path, name: str) -> Response:
 
 
 def _from_this_page(call: Call) -> bool:
-    """Whether the console itself asks, on this machine, with nobody in between (PROTOCOL section 7).
+    """Whether the console itself asks, on this machine, with nobody in between (PROTOCOL section 7)."""
+    return _from_this_machine(call) and call.request.headers.get("Sec-Fetch-Site") == "same-origin"
+
+
+def _from_this_machine(call: Call) -> bool:
+    """Whether peer and `Host` are loopback, and nothing was forwarded.
 
     A proxy on this machine that hides itself would pass; HTTP/1.0, which no browser speaks, gives away the commonest.
     """
@@ -180,7 +207,6 @@ def _from_this_page(call: Call) -> bool:
         and call.request.http_version != "1.0"
         and (host == "localhost" or _is_loopback(host))
         and not any(name.lower().startswith(_FORWARDED) for name, _ in headers)
-        and headers.get("Sec-Fetch-Site") == "same-origin"
     )
 
 

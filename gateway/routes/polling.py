@@ -18,7 +18,7 @@ POLL_LOOKS_S = 0.5
 async def poll(call: Call, join: Join, *, wait_s: float, limit: int) -> Response:
     """What lies after the cursor, or what comes within the wait."""
     services, hub = call.services, call.services.hub
-    hub.admit(call.bearer.subject)
+    hub.admit(call.bearer.subject, call.visit.address)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_s
     async with hub.topic(call.run) as topic:

@@ -9,6 +9,7 @@ from werkzeug.exceptions import MethodNotAllowed as MethodNotAllowed405
 from gateway.errors import Invalid, MethodNotAllowed, NotFound, Problem
 from gateway.routes.door import JoinDoor
 from gateway.routes.endpoint import Endpoint, incident
+from gateway.routes.gate import Gate
 from gateway.routes.meta import meta
 from gateway.routes.respond import respond
 from gateway.routes.runs import runs
@@ -37,7 +38,8 @@ def register(app: Quart, services: Services) -> None:
         return await Socket(services, _behind(websocket)).serve()
 
     # How Quart takes middleware.
-    app.asgi_app = cast("Any", JoinDoor(app.asgi_app, services, endpoints))  # type: ignore[method-assign]  # as Quart takes it
+    gate = Gate(JoinDoor(app.asgi_app, services, endpoints), services)
+    app.asgi_app = cast("Any", gate)  # type: ignore[method-assign]  # as Quart takes it
 
     @app.errorhandler(HTTPException)
     async def refused(error: HTTPException) -> Response:

@@ -46,20 +46,22 @@ class FinishBody(Body):
 
 
 @runs.add(
-    "POST", "/runs", "Start a run.", scopes=(Scope.START,), body=Start, status=201,
-    problems=(*STARTING, "key.conflict", "auth.forbidden"),
+    "POST", "/runs", "Start a run.", scopes=(Scope.START,),
+    action="start", body=Start, status=201, problems=(*STARTING, "key.conflict", "auth.forbidden"),
 )  # fmt: skip
 async def start(call: Call) -> Response:
     run, created = await call.services.runs.start(call.caller, await call.body(Start), key=idempotency_key(call))
+    call.started(run)
     return reply(_links(run.id, run.pipeline, run.status), 201 if created else 200, {"Location": f"/runs/{run.id}"})
 
 
 @runs.add(
-    "POST", "/run", "Start a run and wait for its result.", scopes=(Scope.START, Scope.READ), body=Start,
-    problems=(*STARTING, "run.failed", "run.cancelled", "key.conflict"),
+    "POST", "/run", "Start a run and wait for its result.", scopes=(Scope.START, Scope.READ),
+    action="start", body=Start, problems=(*STARTING, "run.failed", "run.cancelled", "key.conflict"),
 )  # fmt: skip
 async def start_and_wait(call: Call) -> Response:
     run, _ = await call.services.runs.start(call.caller, await call.body(Start), key=idempotency_key(call))
+    call.started(run)
     outcome = await _while_good(call, call.services.runs.views.outcome(run))
     return reply(outcome, headers={"Location": f"/runs/{run.id}", "X-Run-Id": run.id})
 
@@ -78,8 +80,8 @@ async def describe(call: Call) -> Response:
 
 
 @runs.add(
-    "DELETE", "/runs/{id}", "Erase a finished run and its events.", scopes=(Scope.CONTROL,), status=204,
-    problems=("run.active",),
+    "DELETE", "/runs/{id}", "Erase a finished run and its events.", scopes=(Scope.CONTROL,),
+    action="delete", status=204, problems=("run.active",),
 )  # fmt: skip
 async def erase(call: Call) -> Response:
     await call.services.runs.erase(call.run)
@@ -87,8 +89,8 @@ async def erase(call: Call) -> Response:
 
 
 @runs.add(
-    "POST", "/runs/{id}/cancel", "Ask for a run's end. Idempotent.", scopes=(Scope.CANCEL,), body=CancelBody,
-    status=202,
+    "POST", "/runs/{id}/cancel", "Ask for a run's end. Idempotent.", scopes=(Scope.CANCEL,),
+    action="cancel", body=CancelBody, status=202,
 )  # fmt: skip
 async def cancel(call: Call) -> Response:
     body = await call.body(CancelBody)
@@ -97,24 +99,24 @@ async def cancel(call: Call) -> Response:
 
 
 @runs.add(
-    "POST", "/runs/{id}/pause", "Hold a run at its next checkpoint.", scopes=(Scope.CONTROL,), status=202,
-    problems=("run.finished",),
+    "POST", "/runs/{id}/pause", "Hold a run at its next checkpoint.", scopes=(Scope.CONTROL,),
+    action="pause", status=202, problems=("run.finished",),
 )  # fmt: skip
 async def pause(call: Call) -> Response:
     return reply({"status": await call.services.runs.control.pause(call.caller, call.run)}, 202)
 
 
 @runs.add(
-    "POST", "/runs/{id}/resume", "Let a paused run go on.", scopes=(Scope.CONTROL,), status=202,
-    problems=("run.finished",),
+    "POST", "/runs/{id}/resume", "Let a paused run go on.", scopes=(Scope.CONTROL,),
+    action="resume", status=202, problems=("run.finished",),
 )  # fmt: skip
 async def resume(call: Call) -> Response:
     return reply({"status": await call.services.runs.control.resume(call.caller, call.run)}, 202)
 
 
 @runs.add(
-    "POST", "/runs/{id}/input", "Answer a run's question.", scopes=(Scope.CONTROL,), body=InputBody, status=202,
-    problems=("run.finished", "input.closed"),
+    "POST", "/runs/{id}/input", "Answer a run's question.", scopes=(Scope.CONTROL,),
+    action="answer", body=InputBody, status=202, problems=("run.finished", "input.closed"),
 )  # fmt: skip
 async def answer(call: Call) -> Response:
     body = await call.body(InputBody)
@@ -124,16 +126,18 @@ async def answer(call: Call) -> Response:
 
 @runs.add(
     "POST", "/runs/{id}/retry", "Start anew with the same pipeline, input and options.", scopes=(Scope.START,),
-    status=201, problems=(*STARTING, "run.active"),
+    action="start", status=201, problems=(*STARTING, "run.active"),
 )  # fmt: skip
 async def retry(call: Call) -> Response:
     run = await call.services.runs.retry(call.caller, call.run)
+    call.started(run)
     return reply(_links(run.id, run.pipeline, run.status), 201, {"Location": f"/runs/{run.id}"})
 
 
 @runs.add(
     "POST", "/runs/{id}/events", "Append events to an external run: one, `{events: […]}` or NDJSON.",
-    scopes=(Scope.PUBLISH,), status=202,
+    scopes=(Scope.PUBLISH,),
+    action="publish", status=202,
     problems=("event.invalid", "run.not_external", "run.finished", "producer.gap", "producer.fenced"),
 )  # fmt: skip
 async def publish(call: Call) -> Response:
@@ -145,7 +149,8 @@ async def publish(call: Call) -> Response:
 
 
 @runs.add(
-    "POST", "/runs/{id}/finish", "End an external run.", scopes=(Scope.PUBLISH,), body=FinishBody,
+    "POST", "/runs/{id}/finish", "End an external run.", scopes=(Scope.PUBLISH,),
+    action="finish", body=FinishBody,
     problems=("run.not_external", "run.finished", "producer.gap", "producer.fenced", "body.too_large"),
 )  # fmt: skip
 async def finish(call: Call) -> Response:

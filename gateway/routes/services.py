@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 from gateway.auth import Authenticator, Principal, Revocations, Scope, Tickets
 from gateway.broker import Broker, Visible
 from gateway.hub import Hub
+from gateway.routes.address import Addresses
+from gateway.routes.audit import Audit
+from gateway.routes.rate import Rates
 from gateway.runs import Caller, Runs
 from pipeline import Registry
 
@@ -19,7 +22,8 @@ if TYPE_CHECKING:
 class Services:
     """`console` and `js` are folders of static files; `console_token` mints the development token, if there is one.
 
-    `aliases` are addresses beside the fixed ones.
+    `metrics` gives the Prometheus text, `metrics_for` says who may see it (setting `RUNCAST_METRICS`). `aliases` are
+    addresses beside the fixed ones.
     """
 
     runs: Runs
@@ -35,6 +39,11 @@ class Services:
     console: Path
     js: Path
     console_token: Callable[[], tuple[str, int]] | None
+    addresses: Addresses
+    rates: Rates
+    audit: Audit
+    metrics: Callable[[], bytes]
+    metrics_for: str
     aliases: "tuple[Endpoint, ...]" = ()
 
 

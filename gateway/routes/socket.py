@@ -3,22 +3,26 @@
 Rule 1: a refused socket is accepted and closed with its code, for a browser cannot see a refused handshake; only a
 foreign Origin is refused by HTTP.
 Rule 2: it reads all the time, so a client that takes nothing can still cancel.
+Rule 3: the audit hears of each command as it is replied to, in one place.
 """
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from quart import Response, Websocket
 
 from gateway.auth import Principal, Scope
-from gateway.errors import Forbidden, FrameInvalid, Problem, TooLarge, Unauthorized
+from gateway.errors import Forbidden, FrameInvalid, Problem, TooLarge, TooMany, Unauthorized
 from gateway.hub import Connection, Join
 from gateway.hub.subscription import Subscription
-from gateway.routes.endpoint import incident, presented
+from gateway.routes.audit import visit_of
+from gateway.routes.endpoint import incident, presented, refuse
 from gateway.routes.services import Services, caller
 from gateway.routes.streams import transport_for
-from gateway.wire import commands, control, json
+from gateway.transports import Transport
+from gateway.wire import commands, control
 from gateway.wire.codes import OF_PROBLEM, Close
 from gateway.wire.framing import WEBSOCKET
 from gateway.wire.websocket import payloads, text
@@ -31,6 +35,13 @@ log = structlog.get_logger(__name__)
 SUBPROTOCOL = "runcast.v1"
 AUTHENTICATE_WITHIN_S = 5
 MAX_INVALID_FRAMES = 10
+MAX_REFUSED_COMMANDS = 10
+GOODBYE_S = 5
+MAX_GOODBYES = 1000
+# What these do stands in the audit, under these names; of the other commands only refusals do.
+ACTIONS = {
+    "subscribe": "watch", "start": "start", "cancel": "cancel", "pause": "pause", "resume": "resume", "input": "answer",
+}  # fmt: skip
 
 
 class Socket:
@@ -41,13 +52,14 @@ class Socket:
         self._websocket = websocket
         self._principal: Principal | None = None
         self._connection: Connection
+        self._visit = visit_of(websocket)
 
     async def serve(self) -> Response | None:
         websocket, services = self._websocket, self._services
         headers = websocket.headers
         if not services.authenticator.welcomes(headers.get("Origin"), headers.get("Host")):
-            problem = Forbidden(detail="this origin may not open a WebSocket")
-            return Response(json.dumps(problem.document()), 403, content_type="application/problem+json")
+            self._visit.code = "auth.forbidden"
+            return await refuse(Forbidden(detail="this origin may not open a WebSocket"), None)
         wanted = SUBPROTOCOL if SUBPROTOCOL in websocket.requested_subprotocols else None
         await websocket.accept(subprotocol=wanted)
         transport, framing = transport_for(websocket, services, direct=WEBSOCKET, fallback=WEBSOCKET)
@@ -55,17 +67,22 @@ class Socket:
             self._principal = await services.authenticator.identify(
                 presented(websocket, services, joins=True, websocket=True)
             )
+            subject = self._visit.subject = self._principal.subject if self._principal else ""
             self._connection = services.hub.open(
                 transport,
                 framing,
-                subject=self._principal.subject if self._principal else "",
+                subject=subject,
+                address=self._visit.address,
                 expires_at=self._principal.expires_at if self._principal else float("inf"),
                 sole=False,
                 bearer=self._principal,
             )
         except Problem as problem:
+            self._visit.code = problem.code
             await websocket.close(OF_PROBLEM.get(problem.code, Close.INTERNAL), problem.code)
+            await self._see_off(transport)
             return None
+        self._visit.connection = self._connection.id
         self._say_hello()
         # Its own task, owned here: reading must go on while a slow client is written to.
         reader = asyncio.ensure_future(self._read())
@@ -78,7 +95,24 @@ class Socket:
             services.hub.forget(self._connection)
             reader.cancel()
             await asyncio.wait([reader])
+        await self._see_off(transport)
         return None
+
+    async def _see_off(self, transport: Transport) -> None:
+        """Read on until a client that was told to go is gone, and cut off one that stays or talks on.
+
+        The server waits to hand over what came in, and would keep the socket as long as nobody takes it.
+        """
+        with contextlib.suppress(ConnectionResetError):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GOODBYE_S):
+                    for _ in range(MAX_GOODBYES):
+                        await self._websocket.receive()
+            transport.abort()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GOODBYE_S):
+                    while True:
+                        await self._websocket.receive()
 
     def _say_hello(self) -> None:
         hub = self._services.hub
@@ -94,10 +128,12 @@ class Socket:
                 await self._prove(frame)
             await self._commands()
         except TimeoutError:
+            self._visit.code = "auth.missing"
             self._connection.finish(Close.CREDENTIAL)
         except ConnectionResetError:
             self._connection.finish()
         except Problem as problem:
+            self._visit.code = problem.code
             self._connection.finish(OF_PROBLEM.get(problem.code, Close.CREDENTIAL))
         except asyncio.CancelledError:
             raise
@@ -113,7 +149,7 @@ class Socket:
         reply, _ = await self._perform(command)
         self._say(reply, commands.ref_of(command))
         if isinstance(reply, Problem):
-            raise reply
+            self._connection.finish(OF_PROBLEM.get(reply.code, Close.CREDENTIAL))
 
     async def _receive(self) -> str | bytes | None:
         """The next frame. Raises TooLarge."""
@@ -124,7 +160,7 @@ class Socket:
         return frame
 
     async def _commands(self) -> None:
-        invalid = 0
+        invalid = refused = 0
         while self._connection.close is None:
             frame = await self._receive()
             command: dict[str, Any] = {}
@@ -136,6 +172,7 @@ class Socket:
             except FrameInvalid as problem:
                 outcome = problem
                 invalid += 1
+                self._services.audit.refused(self._visit, "frame", "", problem.code)
             self._say(outcome, commands.ref_of(command))
             if started is not None:
                 started.start()
@@ -143,15 +180,34 @@ class Socket:
                 self._connection.finish(OF_PROBLEM.get(outcome.code, Close.CREDENTIAL))
             if invalid >= MAX_INVALID_FRAMES:
                 self._connection.finish(Close.PROTOCOL)
+            refused = refused + 1 if isinstance(outcome, TooMany) and outcome.code == "rate.limited" else 0
+            if refused >= MAX_REFUSED_COMMANDS:
+                self._connection.finish(Close.RATE)
 
     async def _perform(self, command: dict[str, Any]) -> tuple[dict[str, Any] | Problem, Subscription | None]:
         """The reply, and a subscription to start once the reply is out."""
+        outcome: dict[str, Any] | Problem
+        started = None
         try:
-            return await self._dispatch(commands.parse(command))
+            self._services.rates.connection(self._connection.id)
+            if self._principal is not None:
+                self._services.rates.subject(self._principal.subject)
+            outcome, started = await self._dispatch(commands.parse(command))
         except Problem as problem:
-            return problem, None
+            outcome = problem
         except Exception as error:  # noqa: BLE001 - it is logged, and the client gets its number
-            return incident(error, self._websocket), None
+            outcome = incident(error, self._websocket)
+        self._tell(command, outcome)
+        return outcome, started
+
+    def _tell(self, command: dict[str, Any], outcome: dict[str, Any] | Problem) -> None:
+        audit, type = self._services.audit, command["type"]
+        audit.commands[type] += 1
+        named = command.get("run") if isinstance(command.get("run"), str) else ""
+        if isinstance(outcome, Problem):
+            audit.refused(self._visit, ACTIONS.get(type, type), str(named)[:64], outcome.code)
+        elif type in ACTIONS:
+            audit.done(self._visit, ACTIONS[type], str(outcome.get("run", named)))
 
     def _say(self, outcome: dict[str, Any] | Problem, ref: str | None = None) -> None:
         self._connection.write(text(commands.reply(ref, outcome)))
@@ -178,6 +234,7 @@ class Socket:
                     known.end()
             case commands.StartRun():
                 self._bearer.require(Scope.START, Scope.READ)
+                hub.check_room(self._connection)
                 request = commands.Start(pipeline=command.pipeline, input=command.input, options=command.options)
                 run, _ = await runs.start(caller(self._bearer), request, key=command.key)
                 return {"run": run.id}, await hub.subscribe(self._connection, run, Join())
@@ -219,6 +276,7 @@ class Socket:
             raise Forbidden(detail="a fresh token must be of the same subject")
         self._services.hub.belongs(self._connection, principal.subject, principal.expires_at, principal)
         self._principal = principal
+        self._visit.subject = principal.subject
 
     async def _check_again(self) -> None:
         """What the fresh token does not allow ends."""

@@ -12,6 +12,7 @@ from gateway.broker import Run
 from gateway.errors import Invalid, Problem
 from gateway.hub import Connection, Join, Subscription
 from gateway.hub.subscription import NO_CURSOR
+from gateway.routes.audit import Visit, visit_of
 from gateway.routes.endpoint import Call, Endpoints, Query, refuse
 from gateway.routes.polling import MAX_POLLED, poll
 from gateway.routes.request import BoundedRequest
@@ -66,7 +67,7 @@ class StreamQuery(JoinQuery):
 
 @streams.add(
     "GET", "/runs/{id}/events", "A run's events: SSE if asked for, otherwise one long-poll.", scopes=(Scope.READ,),
-    joins=True, query=StreamQuery, media="text/event-stream", problems=STREAMING,
+    joins=True, action="watch", query=StreamQuery, media="text/event-stream", problems=STREAMING,
 )  # fmt: skip
 async def events(call: Call) -> Response:
     query = call.query(StreamQuery)
@@ -78,7 +79,7 @@ async def events(call: Call) -> Response:
 
 @streams.add(
     "GET", "/events", "Several runs' events over one SSE response.", scopes=(Scope.READ,), joins=True,
-    query=SeveralQuery, media="text/event-stream", problems=("run.not_found", *STREAMING),
+    action="watch", query=SeveralQuery, media="text/event-stream", problems=("run.not_found", *STREAMING),
 )  # fmt: skip
 async def several(call: Call) -> Response:
     asked = call.request.args.getlist("run")
@@ -100,14 +101,15 @@ async def several(call: Call) -> Response:
 
 @streams.add(
     "POST", "/run/stream", "Start a run and stream it in the same response.", scopes=(Scope.START, Scope.READ),
-    body=Start, media="text/event-stream", problems=(*STARTING, "key.conflict"),
+    body=Start, action="start", media="text/event-stream", problems=(*STARTING, "key.conflict"),
 )  # fmt: skip
 async def start_and_stream(call: Call) -> Response:
     query = call.query(StreamQuery)
     join = query.join(None)
     body = await call.body(Start)
-    call.services.hub.admit(call.bearer.subject)
+    call.services.hub.admit(call.bearer.subject, call.visit.address)
     run, _ = await call.services.runs.start(call.caller, body, key=idempotency_key(call))
+    call.started(run)
     response = _stream(call, [(run, join)], dialect=query.dialect)
     response.headers["Location"] = f"/runs/{run.id}"
     response.headers["X-Run-Id"] = run.id
@@ -122,7 +124,7 @@ def stream_or_end(
         return Response(b"", 204)
     if call.request.method == "HEAD":
         return Response(b"", 200, HEADERS, content_type=CONTENT_TYPE)
-    call.services.hub.admit(call.bearer.subject)
+    call.services.hub.admit(call.bearer.subject, call.visit.address)
     return _stream(call, joins, composite=composite, dialect=dialect)
 
 
@@ -161,7 +163,9 @@ def _stream(
         joins = [(run, _with(join, plain.remembers)) for run, join in joins]
     chunked = _CHUNKED.get(plain) or Chunked(plain)
     transport, framing = transport_for(call.request, call.services, direct=chunked, fallback=plain)
-    body = _frames(call.services, transport, framing, call.bearer, list(joins), plain)
+    visit = call.visit
+    visit.action, visit.run = "watch", " ".join(run.id for run, _ in joins)
+    body = _frames(call.services, transport, framing, call.bearer, list(joins), plain, visit)
     response = Response(body, 200, HEADERS, content_type=CONTENT_TYPE)
     response.timeout = None  # Quart would cut the stream after a minute, in silence
     return response
@@ -184,14 +188,22 @@ async def _frames(
     principal: Principal,
     joins: list[tuple[Run, Join]],
     plain: Framing,
+    visit: Visit,
 ) -> AsyncGenerator[bytes]:
     """What goes through the ASGI server: the head's frames, and all others where there is no direct way."""
     hub = services.hub
     connection: Connection | None = None
     try:
         connection = hub.open(
-            transport, framing, subject=principal.subject, expires_at=principal.expires_at, sole=True, bearer=principal
+            transport,
+            framing,
+            subject=principal.subject,
+            address=visit.address,
+            expires_at=principal.expires_at,
+            sole=True,
+            bearer=principal,
         )
+        visit.connection = connection.id
         subscriptions = [await hub.subscribe(connection, run, join) for run, join in joins]
         resume: Resume | dict[str, Resume] = subscriptions[0].resume
         if isinstance(plain, CompositeSse):
@@ -208,6 +220,7 @@ async def _frames(
         async for chunk in transport.outlet():
             yield chunk
     except Problem as problem:
+        visit.code = problem.code
         yield refusal_frames(services, problem, plain)
     finally:
         if connection is not None:
@@ -241,6 +254,7 @@ async def refuse_call(
     problem: Problem, services: Services, request: BoundedRequest, *, dialect: str | None = None
 ) -> Response:
     """problem+json, or a short stream for a retryable refusal of an event stream. `dialect`: that of the address."""
+    visit_of(request).code = problem.code
     if problem.status in (429, 503) and wants_stream(request):
         framing = DIALECTS.get(request.args.get("dialect") or dialect or NATIVE, DIALECTS[NATIVE])(None)
         return Response(refusal_frames(services, problem, framing), 200, HEADERS, content_type=CONTENT_TYPE)

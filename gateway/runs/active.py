@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from gateway.broker import Broker, NewRun, Producer, Run, Snapshot
 from gateway.errors import Conflict, Invalid, Problem
 from gateway.runs.asides import Gate, Questions
+from gateway.runs.counts import Counts
 from gateway.runs.limits import Limits
 from gateway.runs.viewers import Viewers
 from gateway.wire import events, json
@@ -38,7 +39,7 @@ class Stop:
 
 
 class ActiveRun:
-    def __init__(self, broker: Broker, run: Run, *, limits: Limits, now: Callable[[], float]) -> None:
+    def __init__(self, broker: Broker, run: Run, *, limits: Limits, now: Callable[[], float], counts: Counts) -> None:
         loop = asyncio.get_running_loop()
         self.record: NewRun = run
         self.id = run.id
@@ -47,10 +48,12 @@ class ActiveRun:
         self.ended: asyncio.Future[None] = loop.create_future()
         self.stop: asyncio.Future[Stop] = loop.create_future()
         self.cancel_asked = False
+        self.cancelling_at: float | None = None
         self.published_at = loop.time()
         self._broker = broker
         self._now = now
         self._limits = limits
+        self._counts = counts
         self.viewers = Viewers()
         self.usage: dict[str, Any] | None = None
         self.gate = Gate()
@@ -61,6 +64,7 @@ class ActiveRun:
 
     def observe(self, seen: Sequence[Event]) -> None:
         """The broker's sink: these events are durable."""
+        self._counts.events += len(seen)
         if self._early is not None:
             self._early += seen
             return

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from gateway.broker import Broker, Run
 from gateway.errors import TooMany
 from gateway.runs.active import ActiveRun
+from gateway.runs.counts import Counts
 from gateway.runs.limits import Limits
 from gateway.wire.state import State
 
@@ -23,11 +24,15 @@ class Roster:
         self.limits = limits
         self._broker = broker
         self._now = now
+        self.counts = Counts()
         self._active: dict[str, ActiveRun] = {}
         self._owners: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[ActiveRun]:
         return iter(tuple(self._active.values()))
+
+    def __len__(self) -> int:
+        return len(self._active)
 
     def get(self, run: str) -> ActiveRun | None:
         return self._active.get(run)
@@ -51,7 +56,7 @@ class Roster:
 
     async def adopt(self, record: Run) -> ActiveRun:
         """Take charge of an unfinished run: fold what its stream holds, and follow it."""
-        active = ActiveRun(self._broker, record, limits=self.limits, now=self._now)
+        active = ActiveRun(self._broker, record, limits=self.limits, now=self._now, counts=self.counts)
         position = await self._broker.watch(record.id, active.observe)
         tail = position.tail if position else 0
         active.take_over(await fold_log(self._broker, record.id, upto=tail), tail)
@@ -69,6 +74,14 @@ class Roster:
         if self._active.pop(active.id, None) is not None:
             self._broker.unwatch(active.id, active.observe)
             self.cede(active.record.owner)
+            if active.state.status.terminal:
+                now, asked_at = asyncio.get_running_loop().time(), active.cancelling_at
+                self.counts.ended(
+                    active.record.pipeline,
+                    active.state.status,
+                    duration_s=active.duration_ms() / 1000,
+                    cancel_s=None if asked_at is None else now - asked_at,
+                )
 
 
 async def fold_log(broker: Broker, run: str, *, upto: int) -> State:

@@ -6,6 +6,7 @@ Rule 1: a change that was begun is carried through, also when the caller goes aw
 import asyncio
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,6 +18,7 @@ from gateway.broker import Broker, Key, NewRun, Run
 from gateway.errors import Conflict, Forbidden, Invalid, NotFound, Problem, TooMany, Unavailable
 from gateway.runs.active import ActiveRun, Stop
 from gateway.runs.control import Control
+from gateway.runs.counts import Counts
 from gateway.runs.execution import Execution
 from gateway.runs.external import ExternalRuns
 from gateway.runs.limits import Limits
@@ -120,6 +122,7 @@ class Runs:
         return Cancelled(current.status)
 
     async def _cancel(self, active: ActiveRun, stop: Stop) -> None:
+        active.cancelling_at = asyncio.get_running_loop().time()
         try:
             await active.append(events.lifecycle("run.cancelling", by=stop.by, reason=stop.reason))
         except Conflict:
@@ -160,6 +163,7 @@ class Runs:
             if created:
                 active = await self._roster.adopt(record)
                 adopted = True
+                self._roster.counts.began(run.pipeline)
                 self._tasks.spawn(self._work(active, pipeline, input), name=run.id)
             return record, created
         finally:
@@ -217,6 +221,15 @@ class Runs:
         if isinstance(outcome, Problem):
             raise outcome
         return outcome
+
+    @property
+    def counts(self) -> Counts:
+        return self._roster.counts
+
+    @property
+    def unfinished(self) -> Counter[str]:
+        """How many runs are not finished, by status."""
+        return Counter(str(active.state.status) for active in self._roster)
 
     @property
     def under_way(self) -> list[ActiveRun]:

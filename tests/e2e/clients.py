@@ -67,9 +67,11 @@ def terminals(frames: list[dict]) -> list[dict]:
     return [frame for frame in frames if frame["type"] in TERMINAL]
 
 
-async def by_sse(client: httpx.AsyncClient, run: str, *, headers: dict | None = None, **params) -> list[dict]:
+async def by_sse(
+    client: httpx.AsyncClient, run: str, *, headers: dict | None = None, patience_s: float = PATIENCE_S, **params
+) -> list[dict]:
     async with (
-        asyncio.timeout(PATIENCE_S),
+        asyncio.timeout(patience_s),
         aconnect_sse(client, "GET", f"/runs/{run}/events", params=params, headers=headers or {}) as source,
     ):
         if source.response.status_code == 204:

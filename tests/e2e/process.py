@@ -47,6 +47,8 @@ class GatewayProcess:
             "broker": f"sqlite:///{folder}/runcast.db",
             "pipelines": "tests.e2e.pipelines",
             "log_format": "json",
+            "rate_limit": "off",  # a test asks faster than anybody
+            "command_rate": "off",
             **settings,
         }
         self.process: subprocess.Popen[bytes] | None = None

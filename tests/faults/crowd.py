@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import resource
 import socket
 import time
 from collections.abc import Sequence
@@ -114,6 +115,28 @@ async def stuck(
             await loop.sock_sendall(bare, subscribe(run, "full"))
         made.append(bare)
     return made
+
+
+def measure(crowd: Sequence[Reader]) -> None:
+    """Begin anew."""
+    for reader in crowd:
+        reader.delays.clear()
+        reader.measuring = True
+
+
+async def measured(crowd: Sequence[Reader], measure_s: float) -> float:
+    """The delay that one in a hundred ticks exceeds, over this time."""
+    measure(crowd)
+    await asyncio.sleep(measure_s)
+    for reader in crowd:
+        reader.measuring = False
+    return p99(crowd)
+
+
+def allow_files() -> None:
+    """As many open files as the system lets this process have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def p99(crowd: Sequence[Reader]) -> float:

@@ -49,13 +49,13 @@ async def crowded(
         try:
             while found.tries < tries and (found.tries == 0 or found.ratio > ratio):
                 found.tries += 1
-                found.p99_alone = await _measured(reading, measure_s)
+                found.p99_alone = await crowd.measured(reading, measure_s)
                 before = crowd.rss_bytes(gateway)
                 beside = await crowd.stuck(gateway, run, stuck)
                 try:
                     await _settled(gateway)
                     found.held_bytes = max(found.held_bytes, (crowd.rss_bytes(gateway) - before) // stuck)
-                    found.p99_beside = await _measured(reading, measure_s)
+                    found.p99_beside = await crowd.measured(reading, measure_s)
                 finally:
                     for each in beside:
                         each.close()
@@ -69,16 +69,6 @@ async def crowded(
 
 async def _at_most(gateway: GatewayProcess, count: int) -> bool:
     return crowd.sockets(gateway) <= count
-
-
-async def _measured(reading: list[crowd.Reader], measure_s: float) -> float:
-    for reader in reading:
-        reader.delays.clear()
-        reader.measuring = True
-    await asyncio.sleep(measure_s)
-    for reader in reading:
-        reader.measuring = False
-    return crowd.p99(reading)
 
 
 async def _settled(gateway: GatewayProcess) -> None:

@@ -15,6 +15,8 @@ from tests.broker.doubles import says
 LIMITS = Limits(
     max_connections=10_000,
     max_connections_per_subject=10_000,
+    max_connections_per_address=10_000,
+    max_subscriptions=100,
     max_buffer_bytes=1000,
     max_event_bytes=65_536,
     stall_timeout_s=30,
@@ -158,7 +160,7 @@ async def settled(hub: Hub) -> None:
 
 
 def nothing_left(hub: Hub) -> bool:
-    return not (hub._connections or hub._topics or hub._subjects or len(hub._tasks))
+    return not (hub._connections or hub._topics or hub._places.taken or len(hub._tasks))
 
 
 async def many(hub: Hub, run: str, count: int, size: int = 300) -> None:

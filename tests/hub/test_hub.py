@@ -178,7 +178,7 @@ async def test_the_limits_of_connections_hold_and_counts_go_back_to_nothing(star
     for connection in connections:
         hub.forget(connection)
         hub.forget(connection)
-    assert (hub.connections, dict(hub._subjects)) == (0, {})
+    assert (hub.connections, hub._places.taken, dict(hub._places._addresses)) == (0, 0, {})
     for _ in range(2):
         connect(hub)
 
@@ -195,7 +195,7 @@ async def test_those_who_have_not_said_who_they_are_count_in_all_and_then_for_th
     hub.belongs(unknown[1], "alice", START + 9)
     for connection in unknown:
         hub.forget(connection)
-    assert dict(hub._subjects) == {}
+    assert dict(hub._places._subjects) == {}
 
 
 async def test_viewers_are_told_of_as_they_come_and_go(started):
