@@ -7,7 +7,6 @@ Rule 2: only `__main__`, `server` and `app` read Settings; every other room is g
 import difflib
 import os
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "RUNCAST_"
+LOCAL = ("localhost", "127.0.0.1", "::1")
 Names = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -140,7 +140,7 @@ class Settings(BaseSettings):
         host = parts.hostname or ""
         if "@" in parts.netloc or not host:
             raise ValueError("is not an address without credentials")
-        if parts.scheme != "https" and not (parts.scheme == "http" and (host == "localhost" or _is_loopback(host))):
+        if parts.scheme != "https" and not (parts.scheme == "http" and host in LOCAL):
             raise ValueError("must be https, or http on this machine")
         return value
 
@@ -177,13 +177,6 @@ def table() -> list[tuple[str, str, str]]:
         (PREFIX + name.upper(), _default(field.default), field.description or "")
         for name, field in Settings.model_fields.items()
     ]
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _default(value: Any) -> str:
