@@ -8,7 +8,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "RUNCAST_"
+LOCAL = ("localhost", "127.0.0.1", "::1")
 Names = Annotated[tuple[str, ...], NoDecode]
 _ORIGIN = re.compile(r"https?://[^\s/?#@]+", re.IGNORECASE)
 _RATE = re.compile(r"off|[1-9]\d{0,8}/[smh]", re.ASCII)
@@ -174,7 +175,7 @@ class Settings(BaseSettings):
         host = parts.hostname or ""
         if "@" in parts.netloc or not host:
             raise ValueError("is not an address without credentials")
-        if parts.scheme != "https" and not (parts.scheme == "http" and (host == "localhost" or _is_loopback(host))):
+        if parts.scheme != "https" and not (parts.scheme == "http" and host in LOCAL):
             raise ValueError("must be https, or http on this machine")
         return value
 
@@ -211,13 +212,6 @@ def table() -> list[tuple[str, str, str]]:
         (PREFIX + name.upper(), _default(field.default), field.description or "")
         for name, field in Settings.model_fields.items()
     ]
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _default(value: Any) -> str:

@@ -28,7 +28,6 @@ MAX_KEYS = 100
 FETCH_TIMEOUT_S = 5
 UNKNOWN_EVERY_S = 30  # between two askings because of a key that is not held
 RETRY_S = 15  # after an asking that failed
-_ERRORS = (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError, ValueError)
 
 Held = dict[tuple[str | None, str], Key | None]
 
@@ -116,7 +115,7 @@ class Jwks:
         try:
             self._take(read_set(await self._source.fetch(), self._algorithms))
             self._fresh = True
-        except _ERRORS as error:
+        except Exception as error:  # noqa: BLE001 - whatever the issuer makes of us, the keys that are held stay
             self._fresh = False
             log.warning("the issuer's keys could not be refreshed", error=f"{type(error).__name__}: {error}"[:200])
         finally:

@@ -264,6 +264,20 @@ async def test_an_issuer_that_talks_nonsense_changes_nothing(issuer, name, monke
         assert (await verifier.verify(signed("Ed25519"))).subject == "alice"
 
 
+async def test_a_fault_of_our_own_in_reading_keys_is_an_outage_and_not_the_end(issuer, monkeypatch):
+    async with fetching(issuer.url, refresh_s=0.02) as source:
+        await tokens(source).verify(signed())
+        with monkeypatch.context() as broken:
+            broken.setattr(module, "read_jwk", lambda *_, **__: 1 / 0)
+            async with asyncio.timeout(10):
+                while source._fresh:
+                    await asyncio.sleep(0.01)
+            await tokens(source).verify(signed())
+        async with asyncio.timeout(10):
+            while not source._fresh:
+                await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 There", "308 There"])
 async def test_a_redirect_leads_nowhere(issuer, status):
     async with PublishedKeys(jwk("Ed25519")) as attacker:

@@ -41,12 +41,16 @@ WRONG = {"content": b"[", "params": {"limit": "none", "no_such": "1"}}
 EVERYTHING = " ".join(scope for scope in Scope if scope is not Scope.ADMIN)
 
 
+# These are made when the module is read, which may be long before they are used.
+LONG_S = 36_000
+
+
 def signed(claims: dict, secret: str = SECRET, algorithm: str = "HS256") -> str:
-    return jwt.encode({"sub": "alice", "scope": EVERYTHING, "exp": time.time() + 60, **claims}, secret, algorithm)
+    return jwt.encode({"sub": "alice", "scope": EVERYTHING, "exp": time.time() + LONG_S, **claims}, secret, algorithm)
 
 
 def unsigned(**claims) -> str:
-    return jwt.encode({"sub": "alice", "scope": EVERYTHING, "exp": time.time() + 60, **claims}, None, "none")
+    return jwt.encode({"sub": "alice", "scope": EVERYTHING, "exp": time.time() + LONG_S, **claims}, None, "none")
 
 
 BAD_TOKENS = {
@@ -56,11 +60,11 @@ BAD_TOKENS = {
     "unsigned": (unsigned(), "auth.invalid"),
     "cut-off": (token()[:-3], "auth.invalid"),
     "without-exp": (jwt.encode({"sub": "alice", "scope": EVERYTHING}, SECRET), "auth.invalid"),
-    "without-sub": (jwt.encode({"scope": EVERYTHING, "exp": time.time() + 60}, SECRET), "auth.invalid"),
+    "without-sub": (jwt.encode({"scope": EVERYTHING, "exp": time.time() + LONG_S}, SECRET), "auth.invalid"),
     "empty-sub": (signed({"sub": ""}), "auth.invalid"),
     "scope-as-list": (signed({"scope": ["runs:read"]}), "auth.invalid"),
     "runs-as-text": (signed({"runs": "all"}), "auth.invalid"),
-    "not-yet": (signed({"nbf": time.time() + 3600}), "auth.invalid"),
+    "not-yet": (signed({"nbf": time.time() + LONG_S / 2}), "auth.invalid"),
     "expired": (token(ttl_s=-30), "auth.expired"),
     "just-expired": (token(ttl_s=-1), "auth.expired"),
 }
