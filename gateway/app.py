@@ -123,6 +123,8 @@ class Gateway:
         self.app = Quart("gateway", static_folder=None)
         self.app.request_class = BoundedRequest
         self.app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+        # Our own server cuts a slow request off before; others leave it to the app.
+        self.app.config["BODY_TIMEOUT"] = settings.request_timeout_s
         # Our own errorhandlers answer everything, so Quart must not turn exceptions into pages or re-raise them.
         self.app.config["PROPAGATE_EXCEPTIONS"] = False
         # A start that is refused is told once, by the command line.

@@ -173,6 +173,8 @@ class Connection(TCPServer):
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, Updated) and event.idle and self.reader.at_eof():
             return
+        if self._wire.owner is not None:
+            self._wire.owner.preceded()
         socket = self.writer.transport
         roomy = not socket.is_closing() and socket.get_write_buffer_size() < MAX_UNSENT
         if roomy and isinstance(event, RawData) and len(event.data) <= MAX_UNAWAITED:
@@ -197,8 +199,8 @@ class Connection(TCPServer):
                 self._time_request()
         except OSError:
             pass  # the client went away
-        if self._wire.on_lost is not None:
-            self._wire.on_lost()
+        if self._wire.owner is not None:
+            self._wire.owner.lost()
         await self.protocol.handle(Closed())
         # Nobody will ask again: the wait for a next request would keep the socket for the whole of it.
         await self.idle_task.stop()

@@ -1,5 +1,6 @@
 """What operators read is true: every limit's row, every metric and alert, every command."""
 
+import asyncio
 import json
 import os
 import re
@@ -34,8 +35,12 @@ def families(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gateway")
     chosen = load(jwt_secret=SECRET, broker=f"sqlite:///{folder}/runcast.db")
     gateway = Gateway(chosen, Registry())
+
+    async def exposition() -> bytes:
+        return await gateway.metrics.exposition()
+
     found = {}
-    for family in text_string_to_metric_families(gateway.metrics.exposition().decode()):
+    for family in text_string_to_metric_families(asyncio.run(exposition()).decode()):
         endings = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(family.type, ("",))
         found |= {family.name + ending: family for ending in endings}
     for family in gateway.metrics.collect():

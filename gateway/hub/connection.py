@@ -27,7 +27,7 @@ class Connection:
 
     `bearer` is the credential itself, which means something to others only.
     `address`: where it comes from ("" where nobody knows). `sole`: it was made for its subscriptions alone (SSE) and
-    ends with the last of them. `written` counts bytes, `unsent` those that waited when the clock last looked.
+    ends with the last of them. `unsent`: the bytes that waited when the clock last looked.
     """
 
     __slots__ = (
@@ -49,7 +49,6 @@ class Connection:
         "transport",
         "unsent",
         "warned",
-        "written",
         "wrote_at",
     )  # fmt: skip
 
@@ -81,7 +80,6 @@ class Connection:
         self.close: Close | None = None
         self.stalled_at: float | None = None
         self._pinged_at: float | None = None
-        self.written = 0
         self.unsent = 0
         self._taken = 0
         self._pump = pump
@@ -94,13 +92,7 @@ class Connection:
 
     def write(self, data: bytes) -> None:
         self.transport.write(data)
-        self.wrote(len(data), asyncio.get_running_loop().time())
-
-    def wrote(self, size: int, now: float) -> None:
-        """So many bytes went to the transport; after `finish` it drops them."""
-        self.wrote_at = now
-        if self.close is None:
-            self.written += size
+        self.wrote_at = asyncio.get_running_loop().time()
 
     def control(self, frame: Control) -> None:
         self.write(self.framing.control(frame))
@@ -129,7 +121,7 @@ class Connection:
     def stalled_for(self, now: float) -> float:
         """Seconds for which the client has taken nothing of what is unsent; to be asked every now and then."""
         unsent = self.unsent = self.transport.unsent()
-        taken = self.written - unsent
+        taken = self.transport.taken()
         if unsent == 0 or taken > self._taken or self.stalled_at is None:
             self.stalled_at = now
         self._taken = taken

@@ -75,17 +75,12 @@ class Hub:
     @property
     def subscriptions(self) -> tuple[int, int]:
         """How many subscriptions are live, and how many are behind or wait in a long-poll."""
-        live = sum(len(topic.live) for topic in self._topics.values())
+        live = sum(topic.live_count for topic in self._topics.values())
         return live, sum(topic.holders for topic in self._topics.values()) - live
 
     @property
     def topics(self) -> int:
         return len(self._topics)
-
-    @property
-    def sent_bytes(self) -> int:
-        """Bytes written to clients since the start."""
-        return self.counts.closed_bytes + sum(connection.written for connection in self._connections)
 
     @property
     def heartbeat_ms(self) -> int:
@@ -160,7 +155,6 @@ class Hub:
             return
         del self._connections[connection]
         self._places.give_back(connection)
-        self.counts.closed_bytes += connection.written
         for subscription in tuple(connection.subscriptions.values()):
             subscription.end()
         connection.transport.finish()

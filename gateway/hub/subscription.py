@@ -36,6 +36,9 @@ class State(Enum):
     ENDED = "ended"
 
 
+LIVE = State.LIVE  # a global: reading a member of an enumeration costs more
+
+
 @dataclass(frozen=True, slots=True)
 class Join:
     """How a client wants a stream: from which cursor, the past how, and which types."""
@@ -113,14 +116,14 @@ class Subscription:
         """Become live, or end, if nothing is missing."""
         if self.state is State.BEHIND and self.cursor >= self.topic.tail:
             self.state = State.LIVE
-            self.topic.live[self] = None
+            self.topic.live(self)
             if self.topic.terminal:
                 self.end()
 
     def fall_behind(self) -> None:
         self.state = State.BEHIND
         self.topic.counts.fell_behind += 1
-        del self.topic.live[self]
+        self.topic.not_live(self)
         self.connection.catch_up()
 
     async def catch_up(self, broker: "Broker") -> None:
@@ -139,15 +142,17 @@ class Subscription:
     def end(self) -> None:
         """Stop watching; the connection is told."""
         if self.state is State.LIVE:
-            self.topic.live.pop(self, None)
+            self.topic.not_live(self)
         if self.state is not State.ENDED:
             self.state = State.ENDED
             self.connection.left(self)
 
     def _send(self, events: "Sequence[Event]") -> None:
         if events:
+            frames = self.connection.framing.events(events)
             self.topic.counts.sent_past += len(events)
-            self.connection.write(self.connection.framing.events(events))
+            self.topic.counts.sent_bytes += len(frames)
+            self.connection.write(frames)
 
     def _say_gap(self, after: str, first: int) -> None:
         self.topic.counts.gaps += 1

@@ -7,12 +7,12 @@ Rule 2: fanning out never holds the loop for longer than a turn; cursors keep th
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from gateway.broker import Position
 from gateway.hub.counts import Counts
-from gateway.hub.subscription import PAGE_BYTES, State, Subscription
+from gateway.hub.subscription import LIVE, PAGE_BYTES, Subscription
 from gateway.wire.events import Event
 from gateway.wire.fold import select
 from gateway.wire.framing import Framing
@@ -21,26 +21,24 @@ from gateway.wire.status import TERMINAL_TYPES
 TURN_S = 0.005
 RECENT_EVENTS = 128
 RECENT_BYTES = 32 * 1024
-_CHECK_EVERY = 32  # subscribers between two looks at the clock
+SLICE = 32  # subscriptions between two looks at the clock
 
 
-class Batch:
-    """Events that became visible together, with their bytes in each framing that somebody asked for."""
+class Audience:
+    """The live subscriptions that hear the same bytes: an event is spelled once for all of them.
 
-    def __init__(self, events: Sequence[Event]) -> None:
-        self.events = events
-        self.last = events[-1].offset
-        self.terminal = events[-1].type in TERMINAL_TYPES
-        self._frames: dict[Framing, bytes] = {}
+    A framing with a state of its own belongs to one connection, so it has an audience of one.
+    """
 
-    def frames(self, framing: Framing) -> bytes:
-        found = self._frames.get(framing)
-        if found is None:
-            found = self._frames[framing] = framing.events(self.events)
-        return found
+    def __init__(self, framing: Framing, types: frozenset[str] | None) -> None:
+        self.framing = framing
+        self.types = types
+        self.members: dict[Subscription, None] = {}
 
-    def selected(self, framing: Framing, types: frozenset[str]) -> bytes:
-        return framing.events(select(self.events, types))
+    def spell(self, events: Sequence[Event]) -> bytes:
+        if self.types is not None:
+            events = select(events, self.types)
+        return self.framing.events(events) if events else b""
 
 
 class Topic:
@@ -60,10 +58,10 @@ class Topic:
         self.floor = 0
         self.tail = 0
         self.terminal = False
-        self.live: dict[Subscription, None] = {}
         self.holders = 0
-        self._batches: deque[Batch] = deque()
-        self._under_way: tuple[Batch, Iterator[Subscription]] | None = None
+        self._audiences: dict[tuple[Framing, frozenset[str] | None], Audience] = {}
+        self._unsaid: deque[Sequence[Event]] = deque()
+        self._delivery: Iterator[None] | None = None
         self._waiters: list[asyncio.Future[None]] = []
         self._recent: deque[Event] = deque()
         self._recent_bytes = 0
@@ -76,23 +74,42 @@ class Topic:
 
     def publish(self, events: Sequence[Event]) -> None:
         """The broker's word that these events are durable."""
-        batch = Batch(events)
+        last = events[-1]
         if self._recent and self._recent[-1].offset == self.tail:
             self._recent.extend(events)
             self._recent_bytes += sum(len(event.json) for event in events)
             self._shrink()
-        self.tail = batch.last
-        self.terminal = self.terminal or batch.terminal
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self.counts.published += len(events)
-        self.counts.sent_live += len(events) * len(self.live)
-        if self.live or self._under_way:
-            self._batches.append(batch)
-            if self._under_way is None:
+        self.tail = last.offset
+        self.terminal = self.terminal or last.type in TERMINAL_TYPES
+        if self._waiters:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+        if self._audiences:
+            self._unsaid.append(events)
+            if self._delivery is None:
+                self._delivery = self._deliver()
                 self._fan_out()
+
+    def live(self, subscription: Subscription) -> None:
+        """From now on this subscription gets what is published."""
+        key = subscription.connection.framing, subscription.types
+        audience = self._audiences.get(key)
+        if audience is None:
+            audience = self._audiences[key] = Audience(*key)
+        audience.members[subscription] = None
+
+    @property
+    def live_count(self) -> int:
+        return sum(len(audience.members) for audience in self._audiences.values())
+
+    def not_live(self, subscription: Subscription) -> None:
+        key = subscription.connection.framing, subscription.types
+        members = self._audiences[key].members
+        del members[subscription]
+        if not members:
+            del self._audiences[key]
 
     def remember(self, events: Sequence[Event]) -> None:
         """Somebody has read these from the log; if they reach to the tail, the next to come need not read them."""
@@ -114,36 +131,29 @@ class Topic:
             self._recent_bytes -= len(self._recent.popleft().json)
 
     def _fan_out(self) -> None:
-        """Give every live subscription what it has not got, for one turn; go on in the next if that is not enough."""
+        """Deliver for one turn; go on in the next if that is not enough."""
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        deadline = now + TURN_S
-        while self._under_way or self._batches:
-            if self._under_way is None:
-                batch, targets = self._under_way = self._batches.popleft(), iter(tuple(self.live))
-            else:
-                batch, targets = self._under_way
-            last = batch.last
-            for count, subscription in enumerate(targets, start=1):
-                if subscription.state is State.LIVE and subscription.cursor < last:
-                    connection = subscription.connection
-                    framing, types = connection.framing, subscription.types
-                    if framing.stateful and not connection.transport.has_room():
-                        subscription.fall_behind()
-                        continue
-                    frames = batch.frames(framing) if types is None else batch.selected(framing, types)
-                    if frames:
-                        if not connection.transport.offer(frames):
-                            subscription.fall_behind()
-                            continue
-                        connection.wrote(len(frames), now)
-                    subscription.cursor = last
-                    if batch.terminal:
-                        subscription.end()
-                if count % _CHECK_EVERY == 0 and loop.time() > deadline:
-                    loop.call_soon(self._fan_out)
-                    return
-            self._under_way = None
+        deadline = loop.time() + TURN_S
+        for _ in self._delivery or ():
+            if loop.time() > deadline:
+                loop.call_soon(self._fan_out)
+                return
+        self._delivery = None
+
+    def _deliver(self) -> Iterator[None]:
+        """Give every live subscription what it has not got, a few at a time."""
+        while self._unsaid:
+            events = self._unsaid.popleft()
+            for audience in tuple(self._audiences.values()):
+                members = iter(tuple(audience.members))
+                if audience.framing.stateful and not _have_room(audience.members):
+                    continue
+                frames = audience.spell(events)
+                if frames:
+                    self.counts.delivered(len(events), len(frames), to=len(audience.members))
+                while some := tuple(islice(members, SLICE)):
+                    _give(some, frames, events[-1])
+                    yield
 
     async def moved(self, beyond: int) -> None:
         """Return when the tail is above `beyond` or the run has ended."""
@@ -155,3 +165,30 @@ class Topic:
             finally:
                 if waiter in self._waiters:
                     self._waiters.remove(waiter)
+
+
+def _have_room(members: Iterable[Subscription]) -> bool:
+    """Whether what is spelled now can be sent now; those without room fall behind."""
+    for subscription in tuple(members):
+        if not subscription.connection.transport.has_room():
+            subscription.fall_behind()
+            return False
+    return True
+
+
+def _give(subscriptions: Iterable[Subscription], frames: bytes, last: Event) -> None:
+    """The hot path: everything that a delivery costs beside the system call stands here and in `offer`."""
+    now, upto = asyncio.get_running_loop().time(), last.offset
+    for subscription in subscriptions:
+        if subscription.state is LIVE and subscription.cursor < upto:
+            if frames:
+                connection = subscription.connection
+                if not connection.transport.offer(frames):
+                    subscription.fall_behind()
+                    continue
+                connection.wrote_at = now
+            subscription.cursor = upto
+    if last.type in TERMINAL_TYPES:
+        for subscription in subscriptions:
+            if subscription.cursor >= upto:
+                subscription.end()

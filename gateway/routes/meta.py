@@ -130,7 +130,7 @@ async def metrics(call: Call) -> Response:
         if principal is None:
             raise Unauthorized("auth.missing")
         principal.require(Scope.ADMIN)
-    return Response(services.metrics(), 200, {"Cache-Control": "no-store"}, content_type=METRICS_TYPE)
+    return Response(await services.metrics(), 200, {"Cache-Control": "no-store"}, content_type=METRICS_TYPE)
 
 
 @cache

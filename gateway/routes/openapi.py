@@ -96,7 +96,7 @@ def _response(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _refusals(endpoint: Endpoint) -> dict[str, Any]:
-    codes = set(endpoint.problems)
+    codes = {"rate.limited", *endpoint.problems}
     if not endpoint.public:
         codes |= _ALWAYS | ({"auth.forbidden"} if endpoint.scopes else set())
     if endpoint.names_run:

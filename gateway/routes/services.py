@@ -1,6 +1,6 @@
 """What the routes work with, put together by `gateway.app`."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +42,7 @@ class Services:
     addresses: Addresses
     rates: Rates
     audit: Audit
-    metrics: Callable[[], bytes]
+    metrics: Callable[[], Awaitable[bytes]]
     metrics_for: str
     aliases: "tuple[Endpoint, ...]" = ()
 

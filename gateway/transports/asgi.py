@@ -19,6 +19,7 @@ class AsgiTransport:
         self._cut = cut
         self._parts: list[bytes] = []
         self._unsent = 0
+        self._taken = 0
         self._finished = False
         self._gone = False
         self._changed = asyncio.Event()
@@ -49,6 +50,9 @@ class AsgiTransport:
     def unsent(self) -> int:
         return self._unsent
 
+    def taken(self) -> int:
+        return self._taken
+
     async def drained(self) -> None:
         await self._room.wait()
         if self._gone:
@@ -78,6 +82,7 @@ class AsgiTransport:
                     yield data
                     # Asked for more: so this piece went out.
                     self._unsent -= len(data)
+                    self._taken += len(data)
                     if self._unsent <= self._low_water:
                         self._room.set()
                 elif self._finished:

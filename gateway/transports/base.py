@@ -22,6 +22,9 @@ class Transport(Protocol):
     def unsent(self) -> int:
         """How many bytes this process still holds for the client."""
 
+    def taken(self) -> int:
+        """A count that grows while the client takes what had to wait for it."""
+
     async def drained(self) -> None:
         """Return when little enough is unsent to go on writing. Raises ConnectionError when the client is gone."""
 

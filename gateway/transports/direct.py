@@ -8,28 +8,44 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 STATE_KEY = "runcast.wire"
+NOT_CLEAR = -1
+
+
+class Owner(Protocol):
+    """Whoever writes past the server wants to know what the server sees and does."""
+
+    def lost(self) -> None:
+        """The client is gone."""
+
+    def preceded(self) -> None:
+        """The server itself writes something now, which goes before anything else."""
 
 
 @dataclass(slots=True, eq=False)
 class Wire:
     """The asyncio side of one accepted connection, as the server hands it to the app under `STATE_KEY`.
 
-    `heard_at`: when bytes last came in, in loop time. `on_lost` is called when the client is gone. `pipelined` tells
-    whether bytes are waiting behind the request. `one_way`: the client has no business to send anything more; the
-    server cuts it off if it does, as it would otherwise stop reading and never learn that the client left.
+    `heard_at`: when bytes last came in, in loop time. `pipelined` tells whether bytes are waiting behind the request.
+    `one_way`: the client has no business to send anything more; the server cuts it off if it does, as it would
+    otherwise stop reading and never learn that the client left.
     """
 
     writer: asyncio.StreamWriter
     heard_at: float
     pipelined: Callable[[], bool]
-    on_lost: Callable[[], None] | None = None
+    owner: Owner | None = None
     one_way: bool = False
 
 
 class DirectTransport:
-    """Implements Transport. `limit`: unsent bytes above which nothing more is taken. `one_way`: as in Wire."""
+    """Implements Transport and Owner. `limit`: unsent bytes above which nothing is taken. `one_way`: as in Wire."""
+
+    # `_clear` is the socket's descriptor while all that was written before is with the kernel, and nothing forbids
+    # more; else NOT_CLEAR. It spares the hot path every other question.
+    __slots__ = ("_clear", "_file", "_finished", "_held", "_limit", "_queued", "_socket", "_wire", "_writer")
 
     def __init__(self, wire: Wire, *, limit: int, one_way: bool) -> None:
         self._wire = wire
@@ -40,7 +56,9 @@ class DirectTransport:
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # A response's head has to go out first; a WebSocket has been accepted when it gets here.
         self._held: list[bytes] | None = [] if one_way else None
-        wire.on_lost = self.finish
+        self._clear = NOT_CLEAR
+        self._queued = 0
+        wire.owner = self
         wire.one_way = one_way
         if one_way and wire.pipelined():
             self.abort()
@@ -51,39 +69,56 @@ class DirectTransport:
             if self._held is not None:
                 self._held.append(data)
             else:
-                self._socket.write(data)
+                self._queue(data)
 
     def begin(self) -> None:
         held, self._held = self._held, None
         if held and not self._socket.is_closing():
-            self._socket.write(b"".join(held))
+            self._queue(b"".join(held))
+
+    def _queue(self, data: bytes) -> None:
+        self._clear = NOT_CLEAR
+        self._queued += len(data)
+        self._socket.write(data)
 
     def has_room(self) -> bool:
         return self._socket.get_write_buffer_size() <= self._limit
 
     def offer(self, data: bytes) -> bool:
-        socket = self._socket
-        unsent = socket.get_write_buffer_size()
-        if unsent > self._limit:
-            return False
-        # A closing transport may already have given its descriptor away, to another client.
-        if self._finished.done() or socket.is_closing():
-            return True
-        sent = 0
-        if not unsent:
-            # Nothing is queued before this, so it can go to the kernel at once, without the transport's bookkeeping.
-            try:
-                sent = os.write(self._file, data)
-            except BlockingIOError:
-                pass
-            except OSError:
-                return True  # the client is gone; whoever reads the connection learns of it
+        if self._clear == NOT_CLEAR and not self._cleared():
+            return self._offer_queued(data)
+        # Nothing is queued before this, so it can go to the kernel at once, without the transport's bookkeeping.
+        try:
+            sent = os.write(self._clear, data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return True  # the client is gone; whoever reads the connection learns of it
         if sent < len(data):
-            socket.write(data[sent:])
+            self._queue(data[sent:])
         return True
+
+    def _cleared(self) -> bool:
+        """Whether everything has gone to the kernel by now."""
+        # A closing transport may already have given its descriptor away, to another client.
+        if self._held is None and not self._finished.done() and not self._socket.is_closing():
+            if self._socket.get_write_buffer_size():
+                return False
+            self._clear = self._file
+            return True
+        return False
+
+    def _offer_queued(self, data: bytes) -> bool:
+        taken = self.has_room()
+        if taken:
+            self.write(data)
+        return taken
 
     def unsent(self) -> int:
         return self._socket.get_write_buffer_size()
+
+    def taken(self) -> int:
+        return self._queued - self._socket.get_write_buffer_size()
 
     async def drained(self) -> None:
         try:
@@ -96,9 +131,16 @@ class DirectTransport:
 
     def finish(self) -> None:
         if not self._finished.done():
+            self._clear = NOT_CLEAR
             self._finished.set_result(None)
-            self._wire.on_lost = None
+            self._wire.owner = None
             self._wire.one_way = False
+
+    def lost(self) -> None:
+        self.finish()
+
+    def preceded(self) -> None:
+        self._clear = NOT_CLEAR
 
     def abort(self) -> None:
         self.finish()

@@ -39,6 +39,7 @@ class Recorder:
         self.heard: float | None = asyncio.get_running_loop().time() if pings else None
         self._limit = limit
         self._unsent = 0
+        self._taken = 0
         self._changed = asyncio.Event()
 
     def write(self, data: bytes) -> None:
@@ -63,6 +64,9 @@ class Recorder:
 
     def unsent(self) -> int:
         return self._unsent
+
+    def taken(self) -> int:
+        return self._taken
 
     async def drained(self) -> None:
         while self._unsent > self._limit // 2 and not self.aborted:
@@ -89,7 +93,9 @@ class Recorder:
 
     def take(self, count: int | None = None) -> None:
         """The client takes some of what is unsent, or all."""
-        self._unsent = 0 if count is None else max(0, self._unsent - count)
+        taken = self._unsent if count is None else min(self._unsent, count)
+        self._unsent -= taken
+        self._taken += taken
         self._changed.set()
 
     def drain(self) -> None:
