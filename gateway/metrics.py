@@ -123,7 +123,7 @@ class Metrics(Collector):
         yield _gauge("broker_available", "0 once the log is lost", broker.available)
         yield _gauge("broker_queue", "Calls that wait to become durable", broker.queue)
         yield _histogram("broker_commit_seconds", "How long a commit takes", counts.commits_s)
-        yield _histogram("broker_batch_calls", "Calls that shared a commit", counts.batches)
+        yield _histogram("broker_batch_events", "Events that shared a commit", counts.batches)
 
     def _loop(self) -> Iterator[Family]:
         lag_s = self._of.hub.counts.loop_lag_s

@@ -120,6 +120,17 @@ class Http1Wrapper(ProtocolWrapper):
         )  # fmt: skip
 
 
+class Arrival(asyncio.StreamReaderProtocol):
+    """Tells a wire's owner that the client is gone before the socket is closed, and its descriptor given to another."""
+
+    wire: Wire | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.wire is not None and self.wire.owner is not None:
+            self.wire.owner.lost()
+        super().connection_lost(exc)
+
+
 class Connection(TCPServer):
     """One accepted socket. Its stream writer is put where the app finds it: in its copy of the lifespan state.
 
@@ -138,6 +149,7 @@ class Connection(TCPServer):
             server = parse_socket_addr(accepted.family, accepted.getsockname())
             self._late: asyncio.TimerHandle | None = None
             self._wire = Wire(self.writer, self.loop.time(), pipelined=self._pipelined)
+            cast("Arrival", self.writer.transport.get_protocol()).wire = self._wire
             state = ConnectionState({**self.state, STATE_KEY: self._wire})
             async with TaskGroup(self.loop) as task_group:
                 self._task_group = task_group
@@ -257,7 +269,10 @@ class Server:
                     patience_s=settings.request_timeout_s, sockets=self._gateway.sockets,
                 )  # fmt: skip
 
-        server = await asyncio.start_server(accepted, sock=listening, backlog=BACKLOG)
+        def arrival() -> Arrival:
+            return Arrival(asyncio.StreamReader(loop=loop), accepted, loop=loop)
+
+        server = await loop.create_server(arrival, sock=listening, backlog=BACKLOG)
         host, port = listening.getsockname()[:2]
         log.info("listening", url=f"http://{host}:{port}")
         try:

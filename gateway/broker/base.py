@@ -135,7 +135,7 @@ class Broker(Protocol):
 
     @property
     def queue(self) -> int:
-        """How many calls wait to become durable."""
+        """How many events wait to become durable."""
 
     async def lost(self) -> None:
         """Return when the promises no longer hold."""
@@ -157,6 +157,12 @@ class Broker(Protocol):
         cursor, and nothing is appended; also when the run has ended since.
         Raises NotFound, Conflict (`run.finished`, `producer.gap`, `producer.fenced`).
         """
+
+    def append_nowait(self, run: str, draft: Draft) -> None:
+        """Append as `append` does, without waiting until it is durable. Raises as that does."""
+
+    async def durable(self) -> None:
+        """Return when everything that was appended up to now is durable."""
 
     async def get(self, run: str) -> Run | None:
         """A run's record."""

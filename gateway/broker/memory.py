@@ -85,6 +85,13 @@ class MemoryBroker:
         kept.stream.reached(events)
         return kept.stream.cursor
 
+    def append_nowait(self, run: str, draft: Draft) -> None:
+        kept = self._find(run)
+        kept.stream.reached(self._place(kept, [draft]))
+
+    async def durable(self) -> None:
+        """Nothing to wait for."""
+
     async def get(self, run: str) -> Run | None:
         kept = self._runs.get(run)
         return kept.run if kept else None

@@ -1,4 +1,4 @@
--- Version 2. `runs.number` keeps the events' keys short; a WITHOUT ROWID table keeps a run's events side by side.
+-- Version 1. `runs.number` keeps the events' keys short; a WITHOUT ROWID table keeps a run's events side by side.
 -- One row: in which boot of the machine the file was opened last, and whether it was closed in order since.
 CREATE TABLE opening (boot TEXT NOT NULL, clean INTEGER NOT NULL, durable INTEGER NOT NULL) STRICT;
 INSERT INTO opening VALUES ('', 1, 1);
@@ -58,12 +58,4 @@ CREATE TABLE requests (
     seq      INTEGER NOT NULL,
     offset   INTEGER NOT NULL,
     PRIMARY KEY (run, producer, epoch, seq)
-) STRICT, WITHOUT ROWID;
-
--- Credentials taken back before their time; `kind` is jti or sub.
-CREATE TABLE revocations (
-    kind TEXT NOT NULL,
-    name TEXT NOT NULL,
-    at   INTEGER NOT NULL,
-    PRIMARY KEY (kind, name)
 ) STRICT, WITHOUT ROWID;

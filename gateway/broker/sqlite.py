@@ -9,35 +9,21 @@ start ends the interrupted runs.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from gateway.broker import sqlite_file as file
 from gateway.broker import sqlite_queries as queries
 from gateway.broker.base import Key, NewRun, Page, Position, Producer, Revocation, Run, Sink, Snapshot
 from gateway.broker.counts import Counts
-from gateway.broker.sqlite_batch import erase_some, keep, revoke
+from gateway.broker.sqlite_batch import OpenStream, erase_some, keep, revoke
 from gateway.broker.sqlite_commit import GroupCommit
-from gateway.broker.stream import Stream, new_epoch
+from gateway.broker.stream import new_epoch
 from gateway.errors import Conflict, NotFound, Unavailable
 from gateway.wire.cursor import Cursor
 from gateway.wire.events import Draft, Event
-from gateway.wire.status import Status
+from gateway.wire.status import AFTER, Status
 
 KEY_LIFE_MS = 24 * 3600 * 1000
-
-
-class _Open(Stream):
-    """A stream with its run's record as it stands in the file."""
-
-    made: Run
-    number: int
-    started_at: int | None = None
-
-    @property
-    def record(self) -> Run:
-        return replace(self.made, status=self.settled, tail=self.visible, floor=self.floor, started_at=self.started_at)
 
 
 class SqliteBroker:
@@ -58,8 +44,8 @@ class SqliteBroker:
         self._durable = durable
         self._boot = file.boot_id() if boot is None else boot
         self._now = now
-        self._streams: dict[str, _Open] = {}
-        self._commits = GroupCommit(path)
+        self._streams: dict[str, OpenStream] = {}
+        self._commits = GroupCommit(path, settle=self._settle)
         self._keyed = asyncio.Lock()
         self._next_number = 1
 
@@ -123,7 +109,7 @@ class SqliteBroker:
         if key is not None:
             self._commits.batch.key(run.owner, key, number, now)
         self._place(stream, events, now)
-        await self._commits.durable(partial(self._settle, stream, events))
+        await self._commits.durable()
         return stream.record
 
     async def append(self, run: str, drafts: Sequence[Draft], *, producer: Producer | None = None) -> Cursor:
@@ -142,8 +128,21 @@ class SqliteBroker:
             stream.advance(producer)
             self._commits.batch.request(stream.number, producer, cursor.offset)
         self._place(stream, events, now)
-        await self._commits.durable(partial(self._settle, stream, events))
+        await self._commits.durable()
         return cursor
+
+    def append_nowait(self, run: str, draft: Draft) -> None:
+        self._commits.check()
+        stream = self._streams.get(run)
+        if stream is None:
+            # A stream is let go of when it has ended, and nobody appends to a run that never was.
+            raise Conflict("run.finished")
+        now = self._ms()
+        self._place(stream, stream.seal((draft,), ts=now), now)
+        self._commits.soon()
+
+    async def durable(self) -> None:
+        await self._commits.durable()
 
     async def _append_to_finished(self, run: str, producer: Producer | None) -> Cursor:
         record = await self._commits.query(queries.find_run, run)
@@ -172,15 +171,28 @@ class SqliteBroker:
         return [stream.record for stream in self._streams.values() if not stream.settled.terminal]
 
     async def read(self, run: str, *, after: int, upto: int, limit: int, max_bytes: int) -> list[Event]:
+        self._commits.check()
         if after >= upto:
             return []
-        return await self._commits.query(queries.read_events, run, after, upto, limit, max_bytes)
+        fresh = self._commits.journal.of(run)
+        placed = min(upto, fresh[0].offset - 1) if fresh else upto
+        page: list[Event] = []
+        if after < placed:
+            page = await self._commits.query(queries.read_events, run, after, placed, limit, max_bytes)
+            limit -= len(page)
+            max_bytes -= sum(len(event.json) for event in page)
+        if limit > 0 and max_bytes >= 0:
+            page += queries.page_of(fresh, after, upto, limit, max_bytes)
+        return page
 
     async def snapshot(self, run: str) -> Snapshot | None:
         return await self._commits.query(queries.find_snapshot, run)
 
     async def keep(self, run: str, snapshot: Snapshot, *, max_events: int, max_bytes: int) -> int:
-        floor, gone = await self._commits.change(keep, run, snapshot, max_events, max_bytes)
+        fresh = self._commits.journal.of(run)
+        floor, gone = await self._commits.change(keep, run, fresh, snapshot, max_events, max_bytes)
+        if fresh:
+            self._commits.journal.placed(run, fresh[-1].offset)
         stream = self._streams.get(run)
         if stream is not None:
             stream.floor = floor
@@ -207,6 +219,7 @@ class SqliteBroker:
         # In pieces, so that no commit has to wait for a long one.
         while await self._commits.change(erase_some, number):
             pass
+        self._commits.journal.forget(run)
 
     async def revoke(self, revocation: Revocation, *, forget_before: int) -> None:
         await self._commits.change(revoke, revocation, forget_before)
@@ -230,27 +243,22 @@ class SqliteBroker:
     def _ms(self) -> int:
         return int(self._now() * 1000)
 
-    def _remember(self, number: int, record: Run, *, tail: int, status: Status | None) -> _Open:
-        stream = _Open(record.id, record.epoch, status=status, tail=tail, floor=record.floor)
+    def _remember(self, number: int, record: Run, *, tail: int, status: Status | None) -> OpenStream:
+        stream = OpenStream(record.id, record.epoch, status=status, tail=tail, floor=record.floor)
         stream.number, stream.made, stream.started_at = number, record, record.started_at
         self._streams[record.id] = stream
         return stream
 
-    def _place(self, stream: _Open, events: Sequence[Event], now: int) -> None:
-        self._commits.batch.events(stream.number, events)
-        if any(event.type.startswith("run.") for event in events) and stream.status is not None:
-            if any(event.type == "run.started" for event in events):
-                stream.started_at = now
-            finished_at = now if stream.status.terminal else None
-            self._commits.batch.status(
-                stream.number,
-                stream.status,
-                tail=stream.tail,
-                started_at=stream.started_at,
-                finished_at=finished_at,
-            )
+    def _place(self, stream: OpenStream, events: Sequence[Event], now: int) -> None:
+        self._commits.batch.events(stream, events)
+        for event in events:
+            if event.type in AFTER and stream.status is not None:
+                if event.type == "run.started":
+                    stream.started_at = now
+                self._commits.batch.status(stream, stream.status, finished_at=now if stream.status.terminal else None)
 
-    def _settle(self, stream: _Open, events: Sequence[Event]) -> None:
+    def _settle(self, stream: OpenStream, events: Sequence[Event]) -> None:
+        self._commits.journal.add(stream.run, events)
         if events and events[-1].offset == stream.tail and stream.status is not None and stream.status.terminal:
             del self._streams[stream.run]
         stream.reached(events)

@@ -2,25 +2,46 @@
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any
 
 from gateway.broker.base import Key, Producer, Revocation, Run, Snapshot
+from gateway.broker.sqlite_journal import forget, place
 from gateway.broker.sqlite_queries import COLUMNS
+from gateway.broker.stream import Stream
 from gateway.wire.events import Event
 from gateway.wire.status import Status
 
 ERASED_AT_ONCE = 2000
-_WEIGH = "UPDATE runs SET bytes = (SELECT sum(length(json)) FROM events WHERE run = ?) WHERE number = ?"
+
+
+class OpenStream(Stream):
+    """A stream with its run's record as it stands in the file."""
+
+    made: Run
+    number: int
+    started_at: int | None = None
+
+    @property
+    def record(self) -> Run:
+        return replace(self.made, status=self.settled, tail=self.visible, floor=self.floor, started_at=self.started_at)
 
 
 class Batch:
-    """All that one transaction writes: runs and keys, then events, then what the events make of their runs."""
+    """All that one transaction writes: runs and keys, then events, then what the events make of their runs.
+
+    `placed`: the events by stream.
+    """
 
     def __init__(self) -> None:
         self._statements: list[tuple[str, tuple[Any, ...]]] = []
         self._statuses: list[tuple[str, tuple[Any, ...]]] = []
         self._events: list[tuple[int, int, str, bytes]] = []
+        self.placed: dict[OpenStream, list[Event]] = {}
+
+    def __len__(self) -> int:
+        """How many events it holds."""
+        return len(self._events)
 
     def create(self, number: int, run: Run) -> None:
         values = (number, *astuple(run)[: len(COLUMNS)], run.epoch, run.status, run.created_at)
@@ -36,27 +57,29 @@ class Batch:
     def request(self, number: int, producer: Producer, offset: int) -> None:
         self._statements.append(("INSERT INTO requests VALUES (?, ?, ?, ?, ?)", (number, *producer, offset)))
 
-    def status(
-        self, number: int, status: Status, *, tail: int, started_at: int | None, finished_at: int | None
-    ) -> None:
+    def status(self, stream: OpenStream, status: Status, *, finished_at: int | None) -> None:
         self._statuses.append(
             (
-                "UPDATE runs SET status = ?, tail = ?, started_at = ?, finished_at = ? WHERE number = ?",
-                (status, tail, started_at, finished_at, number),
+                "UPDATE runs SET status = ?, tail = ?, started_at = ?, finished_at = ?, bytes = ? WHERE number = ?",
+                (status, stream.tail, stream.started_at, finished_at, stream.bytes, stream.number),
             )
         )
-        if finished_at is not None:
-            self._statuses.append((_WEIGH, (number, number)))
 
-    def events(self, number: int, events: Sequence[Event]) -> None:
+    def events(self, stream: OpenStream, events: Sequence[Event]) -> None:
+        number = stream.number
         self._events += [(number, event.offset, event.type, event.json) for event in events]
+        placed = self.placed.get(stream)
+        if placed is None:
+            self.placed[stream] = list(events)
+        else:
+            placed += events
 
     def commit(self, write: sqlite3.Connection) -> None:
         write.execute("BEGIN IMMEDIATE")
         try:
             for statement, values in self._statements:
                 write.execute(statement, values)
-            write.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", self._events)
+            write.executemany("INSERT INTO journal VALUES (?, ?, ?, ?)", self._events)
             for statement, values in self._statuses:
                 write.execute(statement, values)
             write.execute("COMMIT")
@@ -66,19 +89,27 @@ class Batch:
             raise
 
 
-def keep(write: sqlite3.Connection, run: str, snapshot: Snapshot, max_events: int, max_bytes: int) -> tuple[int, int]:
-    """Store a snapshot and delete the oldest events beyond the caps; the new floor and how many bytes went."""
-    row = write.execute(
-        "SELECT number, floor, (SELECT max(offset) FROM events WHERE run = number),"
-        " (SELECT sum(length(json)) FROM events WHERE run = number) FROM runs WHERE id = ?",
-        (run,),
-    ).fetchone()
+def keep(
+    write: sqlite3.Connection,
+    run: str,
+    fresh: Sequence[Event],
+    snapshot: Snapshot,
+    max_events: int,
+    max_bytes: int,
+) -> tuple[int, int]:
+    """Store a snapshot and delete the oldest events beyond the caps; the new floor and how many bytes went.
+
+    `fresh`: what is not yet at this run's place.
+    """
+    row = write.execute("SELECT number, floor FROM runs WHERE id = ?", (run,)).fetchone()
     if row is None:
         return 0, 0
-    number, floor, tail, held = row
+    number, floor = row
+    write.execute("BEGIN IMMEDIATE")
+    place(write, number, fresh)
+    tail, held = write.execute("SELECT max(offset), sum(length(json)) FROM events WHERE run = ?", (number,)).fetchone()
     cut = min(max(floor, (tail or 0) - max_events, _over(write, number, max_bytes) if (held or 0) > max_bytes else 0),
               snapshot.offset, (tail or 1) - 1)  # fmt: skip
-    write.execute("BEGIN IMMEDIATE")
     write.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", (number, *snapshot))
     gone = _delete_upto(write, number, cut) if cut > floor else 0
     write.execute("COMMIT")
@@ -113,6 +144,7 @@ def erase_some(write: sqlite3.Connection, number: int) -> bool:
     tail: int | None = write.execute("SELECT max(offset) FROM events WHERE run = ?", (number,)).fetchone()[0]
     write.execute("BEGIN IMMEDIATE")
     if cut is None or cut == tail:
+        forget(write, number)
         write.execute("DELETE FROM runs WHERE number = ?", (number,))
     else:
         _delete_upto(write, number, cut)

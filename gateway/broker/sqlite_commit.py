@@ -1,12 +1,14 @@
 """The group commit of the SQLite broker, and its two threads.
 
 Rule 1: one transaction for all that is pending. While a commit is under way further calls gather, and the next commit
-takes them all; so the cost of a commit is shared, and no call waits for more than two.
+takes them all; so the cost of a commit is shared, and no call waits for more than two. Where many say something at
+the same time, the next commit lets a few milliseconds' worth of it gather.
 Rule 2: SQL runs in threads, one that writes and one that reads; the loop never waits for a disk.
 Rule 3: a write that fails is the end: offsets have been given that the log does not hold.
 """
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,18 +19,24 @@ import structlog
 
 from gateway.broker import sqlite_file as file
 from gateway.broker.counts import Counts
-from gateway.broker.sqlite_batch import Batch
+from gateway.broker.sqlite_batch import Batch, OpenStream
+from gateway.broker.sqlite_journal import Journal, move
 from gateway.errors import Unavailable
+from gateway.wire.events import Event
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
+
+GATHER_S = 0.005
+GATHER_STEP_S = 0.001
 
 
 class GroupCommit:
     """One opened file. Everything raises Unavailable once a write has failed, and before `open`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, settle: Callable[[OpenStream, list[Event]], None]) -> None:
         self.batch = Batch()
+        self.journal = Journal()
         self.over = asyncio.Event()
         self.counts = Counts()
         self._path = path
@@ -36,13 +44,14 @@ class GroupCommit:
         self._failure: BaseException | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="sqlite-write")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="sqlite-read")
-        self._waiting: list[tuple[asyncio.Future[None], Callable[[], None] | None]] = []
+        self._settle = settle
+        self._waiting: list[asyncio.Future[None]] = []
         self._committing: asyncio.Task[None] | None = None
 
     @property
     def queue(self) -> int:
-        """How many calls wait for a commit that has not begun."""
-        return len(self._waiting)
+        """How many events wait for a commit that has not begun."""
+        return len(self.batch)
 
     @property
     def available(self) -> bool:
@@ -72,54 +81,79 @@ class GroupCommit:
             raise Unavailable("broker.unavailable")
         return self._opened
 
-    async def durable(self, then: Callable[[], None] | None = None) -> None:
-        """Return when all that was put into the batch up to now is committed; `then` is called before anyone hears."""
-        self.check()
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((done, then))
+    def soon(self) -> None:
+        """See to it that the batch is committed."""
         if self._committing is None:
             # Owned here: alive while anything is pending, and `close` waits for it.
-            self._committing = loop.create_task(self._commit())
+            self._committing = asyncio.get_running_loop().create_task(self._commit_all())
+
+    async def durable(self) -> None:
+        """Return when all that was put into the batch up to now is committed and settled."""
+        self.check()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(done)
+        self.soon()
         await done
 
-    async def _commit(self) -> None:
-        loop = asyncio.get_running_loop()
+    async def _commit_all(self) -> None:
+        """Commit until nothing is pending; move the journal when it is full."""
+        many = False
         try:
-            while self._waiting:
-                batch, self.batch = self.batch, Batch()
-                waiting, self._waiting = self._waiting, []
-                began = loop.time()
-                try:
-                    await loop.run_in_executor(self._writer, batch.commit, self.check().write)
-                except BaseException as error:  # noqa: BLE001 - whatever it was, the offsets are spent
-                    self._waiting = [*waiting, *self._waiting]
-                    self._fail(error)
-                    return
-                self.counts.committed(loop.time() - began, calls=len(waiting))
-                for done, then in waiting:
-                    if then is not None:
-                        then()
-                    if not done.done():
-                        done.set_result(None)
+            while self._waiting or self.batch:
+                if many:
+                    await self._gather()
+                many = len(self.batch) > 1
+                await self._commit()
+                if self.journal.full:
+                    await self._in_turn(move)
+                    self.journal.moved()
+        except BaseException as error:  # noqa: BLE001 - whatever it was, the offsets are spent
+            self._fail(error)
         finally:
             self._committing = None
+
+    async def _gather(self) -> None:
+        """While more and more is said, wait for it a little: a commit costs much the same for one event or fifty."""
+        loop = asyncio.get_running_loop()
+        deadline, size = loop.time() + GATHER_S, 0
+        while size < len(self.batch) and loop.time() < deadline:
+            size = len(self.batch)
+            await asyncio.sleep(GATHER_STEP_S)
+
+    async def _commit(self) -> None:
+        batch, self.batch = self.batch, Batch()
+        waiting, self._waiting = self._waiting, []
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            await self._in_turn(batch.commit)
+        except BaseException:
+            self._waiting = [*waiting, *self._waiting]
+            raise
+        self.counts.committed(loop.time() - began, events=len(batch))
+        for stream, events in batch.placed.items():
+            self._settle(stream, events)
+        for done in waiting:
+            if not done.done():
+                done.set_result(None)
+
+    async def _in_turn(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, work, self.check().write)
 
     def _fail(self, error: BaseException) -> None:
         log.error("the log cannot be written any more", path=str(self._path), error=str(error))
         self._failure = error
         self.over.set()
         waiting, self._waiting = self._waiting, []
-        for done, _ in waiting:
+        for done in waiting:
             if not done.done():
                 done.set_exception(Unavailable("broker.unavailable"))
                 done.exception()  # the caller may be gone
 
     async def change(self, work: Callable[..., T], *args: object) -> T:
         """A transaction of its own, in its turn among the commits: `work(connection, *args)`."""
-        opened = self.check()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._writer, partial(work, opened.write, *args))
+            return await self._in_turn(lambda write: work(write, *args))
         except file.ERRORS as error:
             self._fail(error)
             raise Unavailable("broker.unavailable") from None

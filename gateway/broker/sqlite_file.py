@@ -11,14 +11,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from gateway.broker.sqlite_journal import move
 from gateway.broker.stream import new_epoch
 
-VERSION = 2
-# What makes a file of one version one of the next; the schema itself is of the last.
-_STEPS = {
-    1: "CREATE TABLE revocations (kind TEXT NOT NULL, name TEXT NOT NULL, at INTEGER NOT NULL,"
-    " PRIMARY KEY (kind, name)) STRICT, WITHOUT ROWID;",
-}
+SCRIPTS = ("schema.sql", "journal.sql", "revocations.sql")  # each takes the file from one version to the next
 ERRORS = (sqlite3.Error, OSError)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -59,6 +55,7 @@ def open_file(path: Path, *, durable: bool, boot: str) -> Opened:
         write.execute("PRAGMA journal_mode=WAL")
         write.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         _migrate(write)
+        move(write)
         _look_into_last_stop(write, durable=durable, boot=boot)
         opened.append(read := _connect(path))
         read.execute("PRAGMA query_only=ON")
@@ -73,6 +70,7 @@ def close_file(opened: Opened) -> None:
     """Raises one of ERRORS when the file can no longer be written; it is closed all the same."""
     try:
         opened.read.close()
+        move(opened.write)
         opened.write.execute("UPDATE opening SET clean = 1")
     finally:
         opened.write.close()
@@ -91,14 +89,11 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _migrate(write: sqlite3.Connection) -> None:
     version = write.execute("PRAGMA user_version").fetchone()[0]
-    if version == 0:
-        schema = files("gateway.broker").joinpath("schema.sql").read_text()
-        write.executescript(f"BEGIN; {schema} PRAGMA user_version={VERSION}; COMMIT;")
-        return
-    if version not in (*_STEPS, VERSION):
-        raise sqlite3.DatabaseError(f"schema version {version}, this gateway knows {VERSION}")
-    for step in range(version, VERSION):
-        write.executescript(f"BEGIN; {_STEPS[step]} PRAGMA user_version={step + 1}; COMMIT;")
+    if version > len(SCRIPTS):
+        raise sqlite3.DatabaseError(f"schema version {version}, this gateway knows {len(SCRIPTS)}")
+    if version < len(SCRIPTS):
+        missing = "".join(files("gateway.broker").joinpath(name).read_text() for name in SCRIPTS[version:])
+        write.executescript(f"BEGIN; {missing} PRAGMA user_version={len(SCRIPTS)}; COMMIT;")
 
 
 def _look_into_last_stop(write: sqlite3.Connection, *, durable: bool, boot: str) -> None:

@@ -1,7 +1,9 @@
 """What the SQLite broker asks of its file: plain functions of the reading connection."""
 
 import sqlite3
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from itertools import islice
 from typing import Any, NamedTuple
 
 from gateway.broker.base import NewRun, Page, Producer, Revocation, Run, Snapshot
@@ -121,11 +123,20 @@ def read_events(read: sqlite3.Connection, run: str, after: int, upto: int, limit
         " WHERE id = ? AND offset > ? AND offset <= ? ORDER BY offset LIMIT ?",
         (run, after, upto, limit),
     )
+    return _upto_size((Event(*row) for row in rows), max_bytes)
+
+
+def page_of(events: Sequence[Event], after: int, upto: int, limit: int, max_bytes: int) -> list[Event]:
+    """What `read_events` would give of these, which lie in memory."""
+    return _upto_size(islice((event for event in events if after < event.offset <= upto), limit), max_bytes)
+
+
+def _upto_size(events: Iterable[Event], max_bytes: int) -> list[Event]:
     page: list[Event] = []
     size = 0
-    for row in rows:
-        page.append(Event(*row))
-        size += len(row[3])
+    for event in events:
+        page.append(event)
+        size += len(event.json)
         if size > max_bytes:
             break
     return page

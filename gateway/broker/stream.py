@@ -39,7 +39,7 @@ class Stream:
 
     def seal(self, drafts: Sequence[Draft], *, ts: int) -> list[Event]:
         """Raises Conflict (`run.finished`) when the status does not let one of the drafts follow."""
-        status, offset = self.status, self.tail
+        status, offset, size = self.status, self.tail, 0
         if status is not None and status.terminal:
             raise Conflict("run.finished")
         events = []
@@ -48,9 +48,11 @@ class Stream:
                 raise Conflict("run.finished", f"{draft.type} cannot follow: the run is {status}")
             status = after(status or Status.QUEUED, draft.type)
             offset += 1
-            events.append(seal(draft, run=self.run, epoch=self.epoch, offset=offset, ts=ts))
+            event = seal(draft, run=self.run, epoch=self.epoch, offset=offset, ts=ts)
+            events.append(event)
+            size += len(event.json)
         self.status, self.tail = status, offset
-        self.bytes += sum(len(event.json) for event in events)
+        self.bytes += size
         return events
 
     def is_repeat(self, producer: Producer) -> bool:

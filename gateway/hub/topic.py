@@ -77,7 +77,8 @@ class Topic:
         last = events[-1]
         if self._recent and self._recent[-1].offset == self.tail:
             self._recent.extend(events)
-            self._recent_bytes += sum(len(event.json) for event in events)
+            for event in events:
+                self._recent_bytes += len(event.json)
             self._shrink()
         self.tail = last.offset
         self.terminal = self.terminal or last.type in TERMINAL_TYPES

@@ -21,6 +21,8 @@ from gateway.wire.cursor import Cursor
 from gateway.wire.events import Draft, Event
 from gateway.wire.state import State
 
+MAX_AHEAD = 64  # what a pipeline may say before it has to wait for the log
+
 
 class Stop:
     """Why a run is being stopped: cancelled by someone, or failed by the gateway itself (`code`, `message`).
@@ -68,12 +70,13 @@ class ActiveRun:
         if self._early is not None:
             self._early += seen
             return
+        state = self.state
         for event in seen:
             if event.offset > self.tail:
                 self.tail = event.offset
-                self.state.apply(event)
-        self._progress = max(self._progress, self.state.progress)
-        if self.state.status.terminal and not self.ended.done():
+                state.apply(event)
+        self._progress = max(self._progress, state.progress)
+        if state.status.terminal and not self.ended.done():
             self.ended.set_result(None)
 
     def take_over(self, state: State, tail: int) -> None:
@@ -123,6 +126,12 @@ class ActiveRun:
     async def append(self, *drafts: Draft, producer: Producer | None = None) -> Cursor:
         return await self._broker.append(self.id, drafts, producer=producer)
 
+    def append_nowait(self, draft: Draft) -> None:
+        self._broker.append_nowait(self.id, draft)
+
+    async def durable(self) -> None:
+        await self._broker.durable()
+
     def completed(self, result: Any) -> Draft:
         """Raises TooLarge."""
         return events.lifecycle("run.completed", result=result, duration_ms=self.duration_ms(), usage=self.usage)
@@ -171,6 +180,7 @@ class RunSink:
 
     def __init__(self, run: ActiveRun) -> None:
         self._run = run
+        self._ahead = 0
 
     async def emit(self, type: str, fields: dict[str, Any]) -> None:
         try:
@@ -180,11 +190,18 @@ class RunSink:
         await self._write(draft)
 
     async def _write(self, draft: Draft) -> None:
+        """An event has its place at once; that it is durable is waited for only every now and then."""
         try:
-            await self._run.append(draft)
+            self._run.append_nowait(draft)
         except Conflict:
             # The run ended without its pipeline; a straggler unwinds as if it were cancelled now.
             raise asyncio.CancelledError("the run has ended") from None
+        self._ahead += 1
+        if self._ahead < MAX_AHEAD:
+            await asyncio.sleep(0)  # a pipeline that says much at once lets others have their turn
+        else:
+            self._ahead = 0
+            await self._run.durable()
 
     async def checkpoint(self) -> None:
         if self._run.state.status.terminal:

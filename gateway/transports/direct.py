@@ -18,7 +18,7 @@ class Owner(Protocol):
     """Whoever writes past the server wants to know what the server sees and does."""
 
     def lost(self) -> None:
-        """The client is gone."""
+        """The client is gone; to be told before the socket is closed, as its descriptor may go to another client."""
 
     def preceded(self) -> None:
         """The server itself writes something now, which goes before anything else."""
@@ -100,7 +100,6 @@ class DirectTransport:
 
     def _cleared(self) -> bool:
         """Whether everything has gone to the kernel by now."""
-        # A closing transport may already have given its descriptor away, to another client.
         if self._held is None and not self._finished.done() and not self._socket.is_closing():
             if self._socket.get_write_buffer_size():
                 return False

@@ -16,12 +16,11 @@ class Status(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
-    @property
-    def terminal(self) -> bool:
-        return self in _TERMINAL
+    terminal: bool  # an attribute, as it is asked for at every event
 
 
-_TERMINAL = {Status.COMPLETED, Status.FAILED, Status.CANCELLED}
+for _status in Status:
+    _status.terminal = _status in (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 
 AFTER = {
     "run.queued": Status.QUEUED,

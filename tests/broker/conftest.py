@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.broker import MemoryBroker, SqliteBroker
+from gateway.broker import MemoryBroker, SqliteBroker, sqlite_journal
 from tests.broker.doubles import Clock
 
 
@@ -9,9 +9,11 @@ def clock():
     return Clock()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def broker(request, tmp_path, clock):
+@pytest.fixture(params=["memory", "sqlite", "sqlite that moves all the time"])
+async def broker(request, tmp_path, clock, monkeypatch):
     """Each implementation in turn, open."""
+    if "moves" in request.param:
+        monkeypatch.setattr(sqlite_journal, "MOVE_EVENTS", 3)
     made = MemoryBroker(now=clock) if request.param == "memory" else SqliteBroker(tmp_path / "log.db", now=clock)
     await made.open()
     yield made

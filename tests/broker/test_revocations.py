@@ -1,13 +1,13 @@
 """The contract of the brokers: what was revoked stays revoked until it is told to be forgotten."""
 
 import sqlite3
+from importlib.resources import files
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.broker import MemoryBroker, Revocation, sqlite_batch, sqlite_queries
-from gateway.broker import sqlite_file as file
 from tests.broker.doubles import begun, in_loop, unavailable
 
 
@@ -39,7 +39,7 @@ def test_the_brokers_keep_the_same(tmp_path_factory, calls):
     async def case():
         memory = MemoryBroker()
         write = sqlite3.connect(":memory:", isolation_level=None)
-        write.executescript(file._STEPS[1])
+        write.executescript(files("gateway.broker").joinpath("revocations.sql").read_text())
         for kind, name, at, before in calls:
             revocation = Revocation(kind, name, at)
             await memory.revoke(revocation, forget_before=before)
@@ -58,12 +58,12 @@ async def test_it_is_there_after_a_restart_of_the_file(opened):
     assert await again.revocations() == [("sub", "alice", 5)]
 
 
-async def test_a_file_of_the_first_version_gets_a_place_for_it_and_keeps_its_runs(opened, tmp_path):
+async def test_a_file_of_an_earlier_version_gets_a_place_for_it_and_keeps_its_runs(opened, tmp_path):
     first = await opened()
     run = await begun(first)
     await first.close()
     with sqlite3.connect(tmp_path / "log.db") as old:
-        old.executescript("DROP TABLE revocations; PRAGMA user_version=1;")
+        old.executescript("DROP TABLE revocations; PRAGMA user_version=2;")
     old.close()
     again = await opened()
     assert [record.id for record in await again.unfinished()] == [run]

@@ -240,9 +240,9 @@ async def test_commits_the_loop_and_the_process(gateway, client, moved):
     await eventually(ticked)
     moves = await moved()
     commits = moves["runcast_broker_commit_seconds_count"]
-    assert moves["runcast_broker_batch_calls_count"] == commits
-    assert 0 < commits <= moves["runcast_broker_batch_calls_sum"]
-    assert moves["runcast_broker_batch_calls_sum"] >= 22
+    assert moves["runcast_broker_batch_events_count"] == commits
+    assert 0 < commits <= moves["runcast_broker_batch_events_sum"]
+    assert moves["runcast_broker_batch_events_sum"] >= 22
     assert moves["runcast_broker_commit_seconds_sum"] > 0
     now = await scraped(gateway)
     assert (now["runcast_broker_available"], now["runcast_broker_queue"], now["runcast_draining"]) == (1, 0, 0)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import deque
 from typing import Any
 
 from gateway.broker import Broker, MemoryBroker, Run, Visible
@@ -40,19 +41,44 @@ class SlowBroker(MemoryBroker):
 
     delay_s = 0.1
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._on_the_way = deque()
+
     async def append(self, run, drafts, *, producer=None):
+        with self._late(run) as arrival:
+            cursor = await super().append(run, drafts, producer=producer)
+        await arrival
+        return cursor
+
+    def append_nowait(self, run, draft):
+        with self._late(run):
+            super().append_nowait(run, draft)
+
+    async def durable(self):
+        if self._on_the_way:
+            await self._on_the_way[-1][0]
+
+    @contextlib.contextmanager
+    def _late(self, run):
         kept = self._find(run)
         before = len(kept.events)
         sinks, kept.stream.sinks = kept.stream.sinks, []
+        loop = asyncio.get_running_loop()
+        arrival = loop.create_future()
         try:
-            cursor = await super().append(run, drafts, producer=producer)
+            yield arrival
         finally:
             kept.stream.sinks = sinks
-        placed = kept.events[before:]
-        await asyncio.sleep(self.delay_s)
-        for sink in tuple(kept.stream.sinks):
+        self._on_the_way.append((arrival, kept.stream, kept.events[before:]))
+        loop.call_later(self.delay_s, self._arrive)
+
+    def _arrive(self):
+        arrival, stream, placed = self._on_the_way.popleft()
+        for sink in tuple(stream.sinks):
             sink(placed)
-        return cursor
+        if not arrival.done():
+            arrival.set_result(None)
 
 
 class FailingBroker(MemoryBroker):
@@ -64,6 +90,11 @@ class FailingBroker(MemoryBroker):
         if self.broken:
             raise Unavailable("broker.unavailable")
         return await super().append(run, drafts, producer=producer)
+
+    def append_nowait(self, run, draft):
+        if self.broken:
+            raise Unavailable("broker.unavailable")
+        super().append_nowait(run, draft)
 
 
 def registry(**functions: Any) -> Registry:
