@@ -65,7 +65,7 @@ class RevocationBody(Body):
 
 @meta.add(
     "POST", "/revocations", "Take back a token, or all of a subject's that were issued up to now.",
-    scopes=(Scope.ADMIN,), body=RevocationBody, status=204, problems=("broker.unavailable",),
+    scopes=(Scope.ADMIN,), body=RevocationBody, status=204, action="revoke", problems=("broker.unavailable",),
 )  # fmt: skip
 async def revoke(call: Call) -> Response:
     body = await call.body(RevocationBody)

@@ -1,6 +1,7 @@
 """A credential is taken back: every connection that it opened ends within a second, and it opens no other."""
 
 import asyncio
+import json
 import secrets
 import signal
 import time
@@ -317,6 +318,10 @@ async def test_it_takes_the_scope_admin_and_can_be_said_twice(gateway, who):
         assert_problem(await client.post("/revocations", json={"sub": who}), 403, "auth.forbidden")
     for _ in range(2):
         await revoked(gateway, jti=who)
+    audited = [json.loads(line) for line in gateway.output.splitlines() if '"revoke"' in line]
+    outcomes = [(line["outcome"], line["subject"]) for line in audited]
+    assert ("auth.forbidden", "root") in outcomes
+    assert ("ok", "root") in outcomes
 
 
 async def test_in_memory_it_counts_as_long_as_everything_else(tmp_path, who):
