@@ -141,6 +141,7 @@ async def test_no_credential_is_ever_told(tmp_path):
                     await bare.get("/runs", headers={"Cookie": f"{COOKIE}={each}"}),
                     await bare.get("/runs", params={"token": each, "ticket": each}),
                     await bare.get(f"/runs/{each}", headers=bearer("spy")),
+                    await bare.get(f"/runs/{each[-40:]}/events"),
                     await bare.get(f"/runs/{run}/events", params={"ticket": each, "after": each}),
                     await bare.post("/runs", json={"pipeline": each}, headers={"Idempotency-Key": each}),
                     await bare.get(f"/{each}"),
