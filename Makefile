@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# What keys and tokens look like that somebody might leave lying about.
+SECRETS := '-----BEGIN [A-Z ]*PRIVATE KEY|eyJ[A-Za-z0-9_-]{8,}\.eyJ|\b(AKIA[0-9A-Z]{16}|(gh[opsu]|github_pat|npm)_\w{24}|sk-[[:alnum:]-]{24}|xox[abp]-)'
 
 .PHONY: run test check stress clean
 
@@ -19,6 +21,8 @@ check: $(VENV)/test.installed node_modules/.installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive gateway pipeline
+	git grep --no-index --exclude-standard -nIE -e $(SECRETS); test $$? -eq 1
 	npm run --silent check
 	$(MAKE) test
 

@@ -70,9 +70,11 @@ def _warn_of_development(bind: str) -> None:
 
 def _token(options: argparse.Namespace) -> int:
     chosen = settings.load()
-    keys = keys_of(chosen, dev=False)
-    if keys.signing is None:
+    keys = None if chosen.jwks_url else keys_of(chosen, dev=False)
+    if keys is None or keys.signing is None:
         raise SettingsError("RUNCAST_JWT_SECRET: only a secret can sign tokens; a public key cannot")
+    if options.ttl > chosen.max_token_life_s:
+        raise SettingsError(f"RUNCAST_MAX_TOKEN_LIFE_S: a token may live for {chosen.max_token_life_s:.0f} s at most")
     token = mint(
         keys.signing,
         subject=options.sub,

@@ -10,7 +10,20 @@ from pathlib import Path
 import structlog
 from quart import Quart
 
-from gateway.auth import Authenticator, Keys, KeysError, Scope, Tickets, Tokens, mint
+from gateway.auth import (
+    PUBLIC,
+    Authenticator,
+    Issuer,
+    Jwks,
+    Keys,
+    KeysError,
+    Revocations,
+    Scope,
+    Tickets,
+    Tokens,
+    choose_algorithms,
+    mint,
+)
 from gateway.broker import Broker, MemoryBroker, SqliteBroker
 from gateway.errors import Problem
 from gateway.hub import Hub, Pace
@@ -52,11 +65,19 @@ class Gateway:
         self.settings = settings
         choose_model(settings)
         now = time.time
-        keys = keys_of(settings, dev=dev)
         self.broker = broker_of(settings, now)
+        keys = jwks_of(settings, changed=self._review) or keys_of(settings, dev=dev)
+        self._jwks = keys if isinstance(keys, Jwks) else None
         retention = Policy(settings.retention_s, settings.max_bytes)
         self.runs = Runs(self.broker, pipelines, limits=_run_limits(settings), retention=retention, now=now)
         self._tasks = Tasks("gateway")
+        tickets = Tickets(now=now)
+        life_s = settings.max_token_life_s
+        tokens = Tokens(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience, max_life_s=life_s, now=now)
+        self._revocations = Revocations(self.broker, max_life_s=life_s, now=now)
+        authenticator = Authenticator(
+            tokens, tickets, self._revocations, allowed_origins=settings.allowed_origins, now=now
+        )
         self.hub = Hub(
             self.broker,
             limits=_hub_limits(settings),
@@ -64,13 +85,12 @@ class Gateway:
             heartbeat_s=settings.heartbeat_s,
             now=now,
             watching=self.runs.watching,
+            check=authenticator.check,
         )
         self.addresses = Addresses(settings.trusted_proxies)
         self.sockets = Sockets()
         rates = Rates(requests=Rate.parse(settings.rate_limit), commands=Rate.parse(settings.command_rate))
         audit = Audit()
-        tickets = Tickets(now=now)
-        tokens = Tokens(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience, now=now)
         self.metrics = Metrics(
             Sources(
                 hub=self.hub,
@@ -87,14 +107,15 @@ class Gateway:
             hub=self.hub,
             broker=self.broker,
             pipelines=pipelines,
-            authenticator=Authenticator(tokens, tickets, allowed_origins=settings.allowed_origins),
+            authenticator=authenticator,
             tickets=tickets,
+            revocations=self._revocations,
             cookie=settings.cookie,
             max_event_bytes=settings.max_event_bytes,
             max_body_bytes=settings.max_body_bytes,
             console=_clients("console"),
             js=_clients("js"),
-            console_token=_console_token(settings, keys) if dev else None,
+            console_token=_console_token(settings, keys) if dev and isinstance(keys, Keys) else None,
             addresses=self.addresses,
             rates=rates,
             audit=audit,
@@ -117,11 +138,16 @@ class Gateway:
     async def _lifespan(self) -> AsyncGenerator[None]:
         await self.broker.open()
         try:
+            await self._revocations.load()
+            if self._jwks is not None:
+                self._jwks.start()
             await self.runs.recover()
             self.hub.start()
             self._tasks.spawn(self._when_lost(), name="log")
             yield
         finally:
+            if self._jwks is not None:
+                await self._jwks.close()
             await self._tasks.close()
             await self.hub.close()
             stragglers = await self.runs.close()
@@ -156,6 +182,24 @@ class Gateway:
         self.hub.abandon(reason="broker.unavailable")
         await self.runs.abandon()
 
+    def _review(self) -> None:
+        self._tasks.spawn(self.hub.review(), name="review")
+
+
+def jwks_of(settings: Settings, *, changed: Callable[[], None]) -> Jwks | None:
+    """The issuer's published keys, if that is where keys come from. Raises SettingsError."""
+    if not settings.jwks_url:
+        return None
+    if settings.jwt_secret or settings.jwt_public_key:
+        raise SettingsError("RUNCAST_JWKS_URL: a secret or a public key is set too; set one of them")
+    try:
+        algorithms = choose_algorithms(settings.jwt_algorithms, fitting=PUBLIC, default=PUBLIC)
+    except KeysError as error:
+        raise SettingsError(str(error)) from None
+    if settings.jwt_audience is None:
+        log.warning("an issuer that serves others too vouches for their tokens: set RUNCAST_JWT_AUDIENCE")
+    return Jwks(Issuer(settings.jwks_url), algorithms=algorithms, refresh_s=settings.jwks_refresh_s, changed=changed)
+
 
 def choose_model(settings: Settings) -> None:
     """The model that the pipelines of this process use. Raises SettingsError."""
@@ -180,7 +224,9 @@ def keys_of(settings: Settings, *, dev: bool) -> Keys:
             return Keys.from_secret(secrets.token_urlsafe(48))
     except KeysError as error:
         raise SettingsError(str(error)) from None
-    raise SettingsError("RUNCAST_JWT_SECRET: no key is set; set it or RUNCAST_JWT_PUBLIC_KEY, or use --dev")
+    raise SettingsError(
+        "RUNCAST_JWT_SECRET: no key is set; set it, RUNCAST_JWT_PUBLIC_KEY or RUNCAST_JWKS_URL, or use --dev"
+    )
 
 
 def aliases_of(settings: Settings) -> tuple[Endpoint, ...]:

@@ -35,12 +35,16 @@ class Http1(H11Protocol):
     """HTTP/1.1 and nothing that would turn into something else.
 
     No `Upgrade: h2c` and no prior-knowledge HTTP/2, whose streams have no backpressure here; no WebSocket extensions,
-    as deflate inflates without bound.
+    as deflate inflates without bound. A request that says its length in two ways is refused (RFC 9112, section 6.1).
     """
 
     async def _check_protocol(self, event: H11Request) -> None:
         if event.method in (b"PRI", b"CONNECT"):
             await self._send_error_response(405)
+            raise ConnectionResetError
+        # A length that a proxy may have believed, and chunks that we would: each sees another request behind it.
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
+            await self._send_error_response(400)
             raise ConnectionResetError
 
     async def _create_stream(self, request: H11Request) -> None:

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "RUNCAST_"
+LOCAL = ("localhost", "127.0.0.1", "::1")
 Names = Annotated[tuple[str, ...], NoDecode]
 _ORIGIN = re.compile(r"https?://[^\s/?#@]+", re.IGNORECASE)
 _RATE = re.compile(r"off|[1-9]\d{0,8}/[smh]", re.ASCII)
@@ -61,9 +63,14 @@ class Settings(BaseSettings):
 
     jwt_secret: str | None = Field(None, description="secret for HS256 tokens, at least 32 bytes", repr=False)
     jwt_public_key: str | None = Field(None, description="public key for RS/PS/ES/EdDSA tokens: PEM, or a path to it")
+    jwks_url: str | None = Field(None, description="where the issuer publishes its keys (RFC 7517), instead of one key")
+    jwks_refresh_s: float = Field(300, gt=0, le=86_400, description="how often the issuer's keys are fetched again")
     jwt_algorithms: Names = Field((), description="algorithms to accept (default: those that fit the key)")
     jwt_issuer: str | None = Field(None, description="required `iss`")
     jwt_audience: str | None = Field(None, description="required `aud`")
+    max_token_life_s: float = Field(
+        31_622_400, gt=0, description="a token made for longer is refused; so long a revocation is kept"
+    )
     cookie: str | None = Field(None, description="name of a cookie that may carry the token (default: none)")
     allowed_origins: Names = Field(
         (), description="further origins whose pages may call, with the cookie too, and open the WebSocket"
@@ -165,6 +172,21 @@ class Settings(BaseSettings):
             return Path(value).read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"is neither PEM nor a file that can be read: {error}") from None
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _check_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not (value.isascii() and value.isprintable()) or " " in value:
+            raise ValueError("is not an address")
+        parts = urlsplit(value)
+        host = parts.hostname or ""
+        if "@" in parts.netloc or not host:
+            raise ValueError("is not an address without credentials")
+        if parts.scheme != "https" and not (parts.scheme == "http" and host in LOCAL):
+            raise ValueError("must be https, or http on this machine")
+        return value
 
     @property
     def address(self) -> tuple[str, int]:

@@ -164,7 +164,7 @@ def templates() -> Environment:
     """The templates of campaigns."""
     loader = PackageLoader("pipeline", "prompts/campaign")
     # Plain text and Markdown; what is quoted in Markdown is escaped by `escape`.
-    return Environment(loader=loader, autoescape=False, undefined=StrictUndefined, trim_blocks=True)  # noqa: S701
+    return Environment(loader=loader, autoescape=False, undefined=StrictUndefined, trim_blocks=True)  # nosec B701 # noqa: S701 - see above
 
 
 def leads(facts: Sequence[Fact]) -> list[Fact]:

@@ -1,5 +1,6 @@
 """The command line: a mistake is one line and exit status 2, never a traceback."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from gateway.__main__ import main
 from gateway.auth import Keys
-from gateway.auth.tokens import Tokens
+from tests.auth.doubles import tokens
 
 ROOT = Path(__file__).parents[1]
 SECRET = "a secret for tests that is long enough"
@@ -44,6 +45,11 @@ def command(folder: Path, *arguments: str, **variables: str) -> subprocess.Compl
         ([], {"jwt_secret": SECRET, "jwt_algorithms": "none"}, "RUNCAST_JWT_ALGORITHMS"),
         ([], {"jwt_secret": SECRET, "jwt_public_key": "-----BEGIN PUBLIC KEY-----"}, "RUNCAST_JWT_SECRET"),
         ([], {"jwt_public_key": "-----BEGIN PUBLIC KEY-----\nnonsense"}, "RUNCAST_JWT_PUBLIC_KEY"),
+        ([], {"jwt_secret": SECRET, "jwks_url": "https://issuer.example/"}, "RUNCAST_JWKS_URL"),
+        ([], {"jwks_url": "http://issuer.example/"}, "RUNCAST_JWKS_URL"),
+        ([], {"jwks_url": "https://issuer.example/", "jwt_algorithms": "HS256"}, "RUNCAST_JWT_ALGORITHMS"),
+        (["token", "--sub", "a"], {"jwks_url": "https://issuer.example/"}, "RUNCAST_JWT_SECRET"),
+        (["token", "--sub", "a", "--ttl", "1e9"], {"jwt_secret": SECRET}, "RUNCAST_MAX_TOKEN_LIFE_S"),
         (["--bind", "256.0.0.1:1"], {"jwt_secret": SECRET, "broker": "memory:"}, "RUNCAST_BIND"),
     ],
 )
@@ -128,7 +134,7 @@ def test_a_token_stands_alone_on_the_last_line_and_is_good(monkeypatch, capsys):
     said = capsys.readouterr()
     token = said.out.splitlines()[-1]
     assert said.out == f"{token}\n"
-    principal = Tokens(Keys.from_secret(SECRET), issuer="me", audience="you", now=time.time).verify(token)
+    principal = asyncio.run(tokens(Keys.from_secret(SECRET), issuer="me", audience="you").verify(token))
     assert (principal.subject, principal.scopes, principal.runs) == ("alice", {"runs:read", "admin"}, {"a", "b"})
     assert 0 < principal.expires_at - time.time() <= 60
     assert said.err.startswith("warning: RUNCAST_NONSENSE is not a setting; the nearest is RUNCAST_")

@@ -152,3 +152,24 @@ def test_any_unknown_variable_gets_a_suggestion(name):
 
 def test_the_prefix_stands_once():
     assert Settings.model_config["env_prefix"] == settings.PREFIX
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://issuer.example/keys", "https://issuer.example:8443/a?b=c", "http://localhost:1/k", "http://127.0.0.1/k",
+     "http://[::1]:9/k"],
+)  # fmt: skip
+def test_published_keys_come_by_https_or_from_this_machine(url):
+    assert load(jwks_url=url).jwks_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://issuer.example/keys", "http://localhost.issuer.example/", "http://127.0.0.1.example/", "file:///etc/passwd",
+     "ftp://127.0.0.1/k", "issuer.example/keys", "https:///keys", "https://", "https://user:secret@issuer.example/",
+     "http://attacker.example@127.0.0.1/", "http://0.0.0.0/k", "http://10.0.0.1/k", "https://a b/", "https://ä.example/",
+     "https://[::1/", "//issuer.example/keys", "keys.json"],
+)  # fmt: skip
+def test_keys_from_anywhere_else_are_refused_and_the_address_not_repeated(url):
+    assert refusal(jwks_url=url).startswith("RUNCAST_JWKS_URL: ")
+    assert "secret" not in refusal(jwks_url=url)

@@ -5,9 +5,26 @@ Rule 3: no credential ever stands in a message, a log line or an exception's tex
 """
 
 from gateway.auth.authenticator import Authenticator, Presented
-from gateway.auth.keys import Keys, KeysError
+from gateway.auth.jwks import Issuer, Jwks
+from gateway.auth.keys import PUBLIC, Keys, KeysError, choose_algorithms
 from gateway.auth.principal import Principal, Scope
+from gateway.auth.revocations import Revocations
 from gateway.auth.tickets import Tickets
 from gateway.auth.tokens import Tokens, mint
 
-__all__ = ["Authenticator", "Keys", "KeysError", "Presented", "Principal", "Scope", "Tickets", "Tokens", "mint"]
+__all__ = [
+    "PUBLIC",
+    "Authenticator",
+    "Issuer",
+    "Jwks",
+    "Keys",
+    "KeysError",
+    "Presented",
+    "Principal",
+    "Revocations",
+    "Scope",
+    "Tickets",
+    "Tokens",
+    "choose_algorithms",
+    "mint",
+]

@@ -19,7 +19,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """`expires_at` and `issued_at` in Unix seconds; `runs`: further runs that may be seen.
+    """`expires_at` and `issued_at` in Unix seconds; `runs`: further runs that may be seen; `key`: which key vouched.
 
     `only`: a ticket narrowed to some runs sees no others, whoever its bearer is.
     """
@@ -29,6 +29,7 @@ class Principal:
     expires_at: float
     issued_at: float | None = None
     token_id: str | None = None
+    key: str | None = None
     runs: frozenset[str] = frozenset()
     only: frozenset[str] | None = None
     ticket: bool = False

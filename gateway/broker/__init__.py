@@ -6,7 +6,19 @@ Rule 2: a stream takes exactly one terminal event and nothing after it, whoever 
 Rule 3: nothing above this room knows which broker it is talking to; one contract suite holds for all of them.
 """
 
-from gateway.broker.base import Broker, Key, NewRun, Page, Position, Producer, Run, Sink, Snapshot, Visible
+from gateway.broker.base import (
+    Broker,
+    Key,
+    NewRun,
+    Page,
+    Position,
+    Producer,
+    Revocation,
+    Run,
+    Sink,
+    Snapshot,
+    Visible,
+)
 from gateway.broker.memory import MemoryBroker
 from gateway.broker.sqlite import SqliteBroker
 
@@ -18,6 +30,7 @@ __all__ = [
     "Page",
     "Position",
     "Producer",
+    "Revocation",
     "Run",
     "Sink",
     "Snapshot",

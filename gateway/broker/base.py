@@ -69,6 +69,14 @@ class Snapshot(NamedTuple):
     state: bytes
 
 
+class Revocation(NamedTuple):
+    """A credential taken back: `kind` is `jti` or `sub`, `at` when (Unix ms)."""
+
+    kind: str
+    name: str
+    at: int
+
+
 @dataclass(frozen=True, slots=True)
 class Visible:
     """Whose runs a caller may see: all of them, or a subject's own, those it made for others, and those named.
@@ -191,6 +199,15 @@ class Broker(Protocol):
 
     async def erase(self, run: str) -> None:
         """Forget a finished run and its events. Raises NotFound, Conflict (`run.active`)."""
+
+    async def revoke(self, revocation: Revocation, *, forget_before: int) -> None:
+        """Keep a revocation, durable on return; of the same kind and name the latest counts.
+
+        Those made before `forget_before` (Unix ms) go.
+        """
+
+    async def revocations(self) -> list[Revocation]:
+        """All that are kept."""
 
     async def watch(self, run: str, sink: Sink) -> Position | None:
         """Give `sink` every further event in order, and say where the stream stands; None when it is not there.

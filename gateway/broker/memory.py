@@ -12,6 +12,7 @@ from gateway.broker.base import (
     Page,
     Position,
     Producer,
+    Revocation,
     Run,
     Sink,
     Snapshot,
@@ -46,6 +47,7 @@ class MemoryBroker:
         self._now = now
         self._runs: dict[str, _Kept] = {}
         self._keys: dict[tuple[str, str], tuple[bytes, str, float]] = {}
+        self._revocations: dict[tuple[str, str], int] = {}
 
     async def open(self) -> None:
         pass
@@ -162,6 +164,14 @@ class MemoryBroker:
             raise Conflict("run.active")
         del self._runs[run]
         self._keys = {place: value for place, value in self._keys.items() if value[1] != run}
+
+    async def revoke(self, revocation: Revocation, *, forget_before: int) -> None:
+        place = (revocation.kind, revocation.name)
+        latest = {**self._revocations, place: max(revocation.at, self._revocations.get(place, 0))}
+        self._revocations = {place: at for place, at in latest.items() if at >= forget_before}
+
+    async def revocations(self) -> list[Revocation]:
+        return [Revocation(*place, at) for place, at in self._revocations.items()]
 
     async def watch(self, run: str, sink: Sink) -> Position | None:
         kept = self._runs.get(run)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from gateway.broker import sqlite_file as file
 from gateway.broker import sqlite_queries as queries
-from gateway.broker.base import Key, NewRun, Page, Position, Producer, Run, Sink, Snapshot
+from gateway.broker.base import Key, NewRun, Page, Position, Producer, Revocation, Run, Sink, Snapshot
 from gateway.broker.counts import Counts
-from gateway.broker.sqlite_batch import OpenStream, erase_some, keep
+from gateway.broker.sqlite_batch import OpenStream, erase_some, keep, revoke
 from gateway.broker.sqlite_commit import GroupCommit
 from gateway.broker.stream import new_epoch
 from gateway.errors import Conflict, NotFound, Unavailable
@@ -220,6 +220,12 @@ class SqliteBroker:
         while await self._commits.change(erase_some, number):
             pass
         self._commits.journal.forget(run)
+
+    async def revoke(self, revocation: Revocation, *, forget_before: int) -> None:
+        await self._commits.change(revoke, revocation, forget_before)
+
+    async def revocations(self) -> list[Revocation]:
+        return await self._commits.query(queries.revocations)
 
     async def watch(self, run: str, sink: Sink) -> Position | None:
         stream = self._streams.get(run)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, replace
 from typing import Any
 
-from gateway.broker.base import Key, Producer, Run, Snapshot
+from gateway.broker.base import Key, Producer, Revocation, Run, Snapshot
 from gateway.broker.sqlite_journal import forget, place
 from gateway.broker.sqlite_queries import COLUMNS
 from gateway.broker.stream import Stream
@@ -47,7 +47,7 @@ class Batch:
         values = (number, *astuple(run)[: len(COLUMNS)], run.epoch, run.status, run.created_at)
         names = ", ".join(["number", *COLUMNS, "epoch", "status", "created_at"])
         marks = ", ".join("?" * len(values))
-        self._statements.append((f"INSERT INTO runs ({names}) VALUES ({marks})", values))  # noqa: S608 - names of our own columns
+        self._statements.append((f"INSERT INTO runs ({names}) VALUES ({marks})", values))  # nosec B608 # noqa: S608 - names of our own columns
 
     def key(self, owner: str, key: Key, number: int, now: int) -> None:
         self._statements.append(
@@ -150,3 +150,13 @@ def erase_some(write: sqlite3.Connection, number: int) -> bool:
         _delete_upto(write, number, cut)
     write.execute("COMMIT")
     return cut is not None and cut != tail
+
+
+def revoke(write: sqlite3.Connection, revocation: Revocation, forget_before: int) -> None:
+    """Keep a revocation, the latest of its kind and name, and let go of those that are too old to matter."""
+    write.execute("BEGIN IMMEDIATE")
+    write.execute(
+        "INSERT INTO revocations VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET at = max(at, excluded.at)", revocation
+    )
+    write.execute("DELETE FROM revocations WHERE at < ?", (forget_before,))
+    write.execute("COMMIT")

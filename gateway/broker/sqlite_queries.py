@@ -6,7 +6,7 @@ from dataclasses import fields
 from itertools import islice
 from typing import Any, NamedTuple
 
-from gateway.broker.base import NewRun, Page, Producer, Run, Snapshot
+from gateway.broker.base import NewRun, Page, Producer, Revocation, Run, Snapshot
 from gateway.wire.events import Event
 from gateway.wire.status import Status
 
@@ -14,7 +14,7 @@ COLUMNS = [spec.name for spec in fields(NewRun)]
 _RECORD = ", ".join(
     f"runs.{name}" for name in [*COLUMNS, "epoch", "status", "created_at", "started_at", "finished_at", "floor", "tail"]
 )
-_SELECT = f"SELECT {_RECORD}, snapshots.summary FROM runs LEFT JOIN snapshots ON snapshots.run = runs.number"  # noqa: S608 - names of our own columns
+_SELECT = f"SELECT {_RECORD}, snapshots.summary FROM runs LEFT JOIN snapshots ON snapshots.run = runs.number"  # nosec B608 # noqa: S608 - names of our own columns
 
 
 def record(run: NewRun, *, epoch: str, created_at: int) -> Run:
@@ -140,6 +140,10 @@ def _upto_size(events: Iterable[Event], max_bytes: int) -> list[Event]:
         if size > max_bytes:
             break
     return page
+
+
+def revocations(read: sqlite3.Connection) -> list[Revocation]:
+    return [Revocation(*row) for row in read.execute("SELECT kind, name, at FROM revocations")]
 
 
 def _values(row: tuple[Any, ...]) -> list[Any]:

@@ -25,6 +25,7 @@ class Pump(Protocol):
 class Connection:
     """`subject` is whose it is ("" before authentication), `expires_at` (Unix seconds) when its credential ends.
 
+    `bearer` is the credential itself, which means something to others only.
     `address`: where it comes from ("" where nobody knows). `sole`: it was made for its subscriptions alone (SSE) and
     ends with the last of them. `unsent`: the bytes that waited when the clock last looked.
     """
@@ -35,6 +36,7 @@ class Connection:
         "_pump",
         "_taken",
         "address",
+        "bearer",
         "close",
         "expires_at",
         "framing",
@@ -61,6 +63,7 @@ class Connection:
         address: str,
         expires_at: float,
         sole: bool,
+        bearer: object = None,
     ) -> None:
         self.id = secrets.token_hex(8)
         self.transport = transport
@@ -69,6 +72,7 @@ class Connection:
         self.address = address
         self.expires_at = expires_at
         self.sole = sole
+        self.bearer = bearer
         self.subscriptions: dict[str, Subscription] = {}
         self.wrote_at = asyncio.get_running_loop().time()
         self.warned = False

@@ -10,9 +10,10 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from gateway.broker import Broker, Run
-from gateway.errors import NotFound, Unavailable
+from gateway.errors import NotFound, Problem, Unavailable
 from gateway.hub.connection import Connection
 from gateway.hub.counts import Counts
 from gateway.hub.pacing import Pace
@@ -22,7 +23,7 @@ from gateway.hub.topic import Topic
 from gateway.tasks import Tasks
 from gateway.transports import Transport
 from gateway.wire import control
-from gateway.wire.codes import Close
+from gateway.wire.codes import OF_PROBLEM, Close
 from gateway.wire.framing import Framing
 
 TICKS_PER_HEARTBEAT = 10
@@ -33,7 +34,8 @@ SLICE = 500  # connections looked at before the loop gets a turn
 class Hub:
     """`heartbeat_s` is the silence after which a heartbeat goes out; `now` gives Unix seconds.
 
-    `watching` is told whenever a run gets a viewer more (1) or less (-1).
+    `watching` is told whenever a run gets a viewer more (1) or less (-1). `check` is asked whether a connection's
+    bearer is still good; it raises Problem if not.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Hub:
         heartbeat_s: float,
         now: Callable[[], float],
         watching: Callable[[str, int], None] = lambda _run, _change: None,
+        check: Callable[[Any], None] = lambda _bearer: None,
     ) -> None:
         self.pace = pace
         self.limits = limits
@@ -54,6 +57,7 @@ class Hub:
         self._heartbeat_s = heartbeat_s
         self._now = now
         self._watching = watching
+        self._check = check
         self._connections: dict[Connection, None] = {}
         self._places = Places(limits, pace)
         self._topics: dict[str, Topic] = {}
@@ -100,12 +104,15 @@ class Hub:
         expires_at: float,
         sole: bool,
         address: str = "",
+        bearer: object = None,
     ) -> Connection:
         """Count a connection in. `sole`: it ends with its last subscription. `address`: where it comes from, if known.
 
-        Raises TooMany (`limit.connections`) and Unavailable (`server.busy`, `server.draining`).
+        Raises TooMany (`limit.connections`), Unavailable (`server.busy`, `server.draining`) and what `check` raises.
         """
         self.admit(subject, address)
+        if bearer is not None:
+            self._check(bearer)
         connection = Connection(
             transport,
             framing,
@@ -115,6 +122,7 @@ class Hub:
             address=address,
             expires_at=expires_at,
             sole=sole,
+            bearer=bearer,
         )
         self._connections[connection] = None
         self._places.take(connection)
@@ -134,9 +142,10 @@ class Hub:
         """Whether a connection may watch one more run. Raises TooMany (`limit.connections`)."""
         self._places.check_room(connection, run)
 
-    def belongs(self, connection: Connection, subject: str, expires_at: float) -> None:
+    def belongs(self, connection: Connection, subject: str, expires_at: float, bearer: object = None) -> None:
         """A connection has proved whose it is. Raises TooMany when the subject has too many."""
         self._places.change_hands(connection, subject)
+        connection.bearer = bearer
         connection.expires_at = expires_at
         connection.warned = False
 
@@ -229,6 +238,19 @@ class Hub:
             raise
         finally:
             connection.pumping = False
+
+    async def review(self) -> None:
+        """Credentials were taken back: end every connection whose bearer is no longer good."""
+        for count, connection in enumerate(tuple(self._connections), start=1):
+            if connection.bearer is not None:
+                try:
+                    self._check(connection.bearer)
+                except Problem as refusal:
+                    connection.finish(OF_PROBLEM.get(refusal.code, Close.CREDENTIAL))
+                    if connection.transport.unsent():  # it must not go on reading what it had not taken
+                        connection.transport.abort()
+            if count % SLICE == 0:
+                await asyncio.sleep(0)
 
     def abandon(self, *, reason: str) -> None:
         """The log is lost: nobody can be served any more."""

@@ -23,6 +23,8 @@ VISIT = "runcast.visit"
 REFUSALS_TOLD = Rate(50, 1)
 # How a run ended is no refusal, though it is told by a problem document.
 OUTCOMES = frozenset({"run.failed", "run.cancelled"})
+# What a client calls a run may be anything, a credential too.
+_RUN_IDS = re.compile(r"[0-9a-f-]{36}(?: [0-9a-f-]{36})*")
 _REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 
 
@@ -90,5 +92,6 @@ class Audit:
 
 
 def _names(visit: Visit, run: str) -> dict[str, str]:
+    run = run if _RUN_IDS.fullmatch(run) else ""
     named = {"subject": visit.subject, "run": run, "request": visit.request, "connection": visit.connection}
     return {name: value for name, value in named.items() if value}

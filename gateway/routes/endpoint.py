@@ -9,6 +9,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, TypeVar
 
 import structlog
@@ -29,7 +30,7 @@ from gateway.wire.events import problems
 log = structlog.get_logger(__name__)
 
 M = TypeVar("M", bound=BaseModel)
-_JWT = re.compile(r"ey[\w-]{5,}\.[\w-]+\.[\w-]*")
+_JWT = re.compile(r"(?<![\w-])ey[\w-]{5,}\.[\w-]+\.[\w-]*")
 
 
 class Query(BaseModel):
@@ -73,7 +74,7 @@ class Call:
     @property
     def run(self) -> Run:
         """The run that the path names; it is there and may be seen."""
-        assert self.run_or_none is not None  # noqa: S101 - for the type checker: `answer` found it
+        assert self.run_or_none is not None  # nosec B101 # noqa: S101 - for the type checker: `answer` found it
         return self.run_or_none
 
     @property
@@ -165,7 +166,7 @@ async def answer(
     if endpoint.public:
         return await endpoint.handler(Call(services, request, None, file=file))
     joins = endpoint.joins and request.method in ("GET", "HEAD")
-    principal = services.authenticator.identify(presented(request, services, joins=joins))
+    principal = await services.authenticator.identify(presented(request, services, joins=joins))
     if principal is None:
         raise Unauthorized("auth.missing")
     visit.subject = principal.subject
@@ -182,7 +183,7 @@ async def answer(
 def presented(request: Any, services: Services, *, joins: bool, websocket: bool = False) -> Presented:
     """What a request or WebSocket handshake presents. Raises Unauthorized for a JWT in the URL."""
     headers: Mapping[str, str] = request.headers
-    if any(_JWT.fullmatch(value) for values in request.args.listvalues() for value in values):
+    if any(_JWT.search(text) for text in (request.path, *chain(*request.args.items(multi=True)))):
         raise Unauthorized(detail="a token does not travel in a URL")
     return Presented(
         authorization=headers.get("Authorization"),
@@ -193,6 +194,14 @@ def presented(request: Any, services: Services, *, joins: bool, websocket: bool 
         fetch_site=headers.get("Sec-Fetch-Site"),
         joins=joins,
         safe=not websocket and request.method in ("GET", "HEAD"),
+        twice=any(
+            len(found) > 1
+            for found in (
+                request.headers.getlist("Authorization"),
+                request.args.getlist("ticket"),
+                request.cookies.getlist(services.cookie or ""),
+            )
+        ),
     )
 
 

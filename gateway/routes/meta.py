@@ -4,13 +4,14 @@ import mimetypes
 from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from quart import Response
 
 from gateway import __version__
 from gateway.auth import Scope
+from gateway.auth.tokens import MAX_TOKEN_BYTES
 from gateway.errors import NotFound, Unauthorized, Unavailable
 from gateway.routes import openapi
 from gateway.routes.endpoint import Body, Call, Endpoints, presented, reply
@@ -25,7 +26,11 @@ PAGE_HEADERS = {
     "Cache-Control": "no-cache",
 }
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via")
+# What proxies write into requests; a browser on this machine writes none of it.
+_FORWARDED = (
+    "forwarded", "x-forwarded", "x-real-", "x-client-", "x-original-", "x-envoy-", "x-amzn-", "via", "cf-",
+    "true-client-",
+)  # fmt: skip
 
 
 class TicketBody(Body):
@@ -45,6 +50,31 @@ async def ticket(call: Call) -> Response:
     runs = frozenset(body.runs) if body.runs is not None else None
     issued, life_s = call.services.tickets.issue(call.bearer, runs)
     return reply({"ticket": issued, "expires_in": life_s}, 201)
+
+
+class RevocationBody(Body):
+    jti: Annotated[str, Field(min_length=1, max_length=MAX_TOKEN_BYTES)] | None = None
+    sub: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.jti is None) == (self.sub is None):
+            raise ValueError("either jti or sub")
+        return self
+
+
+@meta.add(
+    "POST", "/revocations", "Take back a token, or all of a subject's that were issued up to now.",
+    scopes=(Scope.ADMIN,), body=RevocationBody, status=204, action="revoke", problems=("broker.unavailable",),
+)  # fmt: skip
+async def revoke(call: Call) -> Response:
+    body = await call.body(RevocationBody)
+    try:
+        await call.services.revocations.revoke(token_id=body.jti, subject=body.sub)
+    finally:
+        # It counts now, whether or not it could be kept.
+        await call.services.hub.review()
+    return Response(b"", 204)
 
 
 @meta.add("GET", "/pipelines", "What can be started, with input and result schemas.")
@@ -96,7 +126,7 @@ async def metrics(call: Call) -> Response:
     if shown_to == "off":
         raise NotFound("not_found")
     if not (shown_to == "open" or (shown_to == "local" and _from_this_machine(call))):
-        principal = services.authenticator.identify(presented(call.request, services, joins=False))
+        principal = await services.authenticator.identify(presented(call.request, services, joins=False))
         if principal is None:
             raise Unauthorized("auth.missing")
         principal.require(Scope.ADMIN)
@@ -164,15 +194,19 @@ def _from_this_page(call: Call) -> bool:
 
 
 def _from_this_machine(call: Call) -> bool:
-    """Whether peer and `Host` are loopback, and nothing was forwarded."""
+    """Whether peer and `Host` are loopback, and nothing was forwarded.
+
+    A proxy on this machine that hides itself would pass; HTTP/1.0, which no browser speaks, gives away the commonest.
+    """
     headers = call.request.headers
     client = call.request.scope.get("client")
     host = headers.get("Host", "").lower().rsplit(":", 1)[0].strip("[]")
     return (
         client is not None
         and ip_address(client[0]).is_loopback
+        and call.request.http_version != "1.0"
         and (host == "localhost" or _is_loopback(host))
-        and not any(name in headers for name in _FORWARDED)
+        and not any(name.lower().startswith(_FORWARDED) for name, _ in headers)
     )
 
 

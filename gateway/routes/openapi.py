@@ -12,7 +12,7 @@ from gateway.routes.endpoint import Endpoint
 from gateway.wire import json
 
 _REF = "#/components/schemas/{model}"
-_ALWAYS = {"auth.missing", "auth.invalid", "auth.expired"}
+_ALWAYS = {"auth.missing", "auth.invalid", "auth.expired", "auth.revoked"}
 _BINARY_BODIES = {"/runs/{id}/events"}
 
 

@@ -39,9 +39,10 @@ async def poll(call: Call, join: Join, *, wait_s: float, limit: int) -> Response
             left = deadline - loop.time()
             if frames or topic.terminal or left <= 0 or hub.draining:
                 break
-            # A look every now and then, so that a drain finds it answered.
+            # A look every now and then, so that a drain and the end of a credential find it answered.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(topic.moved(cursor), min(left, POLL_LOOKS_S))
+            services.authenticator.check(call.bearer)
         done = topic.terminal and cursor >= topic.tail
         told = json.dumps(
             {

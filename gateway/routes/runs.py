@@ -1,13 +1,15 @@
 """Runs over HTTP (PROTOCOL section 4)."""
 
-from typing import Annotated, Any, Literal
+import asyncio
+from collections.abc import Coroutine
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 from quart import Response
 
 from gateway.auth import Scope
 from gateway.broker import Page
-from gateway.errors import Forbidden, Invalid
+from gateway.errors import Forbidden, Invalid, Unauthorized
 from gateway.routes.endpoint import Body, Call, Endpoints, Query, reply
 from gateway.runs import parse_producer, parse_published
 from gateway.wire.commands import Start
@@ -15,6 +17,9 @@ from gateway.wire.events import Failure
 from gateway.wire.status import Status
 
 runs = Endpoints()
+T = TypeVar("T")
+
+LOOKS_S = 0.5
 STARTING = ("pipeline.unknown", "input.invalid", "limit.runs", "server.draining", "broker.unavailable")
 
 
@@ -57,9 +62,8 @@ async def start(call: Call) -> Response:
 async def start_and_wait(call: Call) -> Response:
     run, _ = await call.services.runs.start(call.caller, await call.body(Start), key=idempotency_key(call))
     call.started(run)
-    return reply(
-        await call.services.runs.views.outcome(run), headers={"Location": f"/runs/{run.id}", "X-Run-Id": run.id}
-    )
+    outcome = await _while_good(call, call.services.runs.views.outcome(run))
+    return reply(outcome, headers={"Location": f"/runs/{run.id}", "X-Run-Id": run.id})
 
 
 @runs.add("GET", "/runs", "List runs, newest first.", scopes=(Scope.READ,), query=ListQuery)
@@ -158,6 +162,24 @@ async def finish(call: Call) -> Response:
     )
     ended = await call.services.runs.views.find(call.caller, call.run.id)
     return reply({"id": ended.id, "status": ended.status, "cursor": str(cursor)})
+
+
+async def _while_good(call: Call, work: Coroutine[Any, Any, T]) -> T:
+    """Wait for `work`, but not for somebody whose credential is revoked meanwhile.
+
+    One that only ran out has asked in time: nothing else tells it which run it started. Raises Unauthorized.
+    """
+    waiting = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait([waiting], timeout=LOOKS_S))[0]:
+            try:
+                call.services.authenticator.check(call.bearer)
+            except Unauthorized as refusal:
+                if refusal.code != "auth.expired":
+                    raise
+        return waiting.result()
+    finally:
+        waiting.cancel()
 
 
 def _require_publisher(call: Call) -> None:

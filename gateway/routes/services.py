@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.auth import Authenticator, Principal, Scope, Tickets
+from gateway.auth import Authenticator, Principal, Revocations, Scope, Tickets
 from gateway.broker import Broker, Visible
 from gateway.hub import Hub
 from gateway.routes.address import Addresses
@@ -32,6 +32,7 @@ class Services:
     pipelines: Registry
     authenticator: Authenticator
     tickets: Tickets
+    revocations: Revocations
     cookie: str | None
     max_body_bytes: int
     max_event_bytes: int

@@ -64,7 +64,7 @@ class Socket:
         await websocket.accept(subprotocol=wanted)
         transport, framing = transport_for(websocket, services, direct=WEBSOCKET, fallback=WEBSOCKET)
         try:
-            self._principal = services.authenticator.identify(
+            self._principal = await services.authenticator.identify(
                 presented(websocket, services, joins=True, websocket=True)
             )
             subject = self._visit.subject = self._principal.subject if self._principal else ""
@@ -75,6 +75,7 @@ class Socket:
                 address=self._visit.address,
                 expires_at=self._principal.expires_at if self._principal else float("inf"),
                 sole=False,
+                bearer=self._principal,
             )
         except Problem as problem:
             self._visit.code = problem.code
@@ -123,7 +124,8 @@ class Socket:
         try:
             if self._principal is None:
                 async with asyncio.timeout(AUTHENTICATE_WITHIN_S):
-                    await self._first_frame()
+                    frame = await self._receive()
+                await self._prove(frame)
             await self._commands()
         except TimeoutError:
             self._visit.code = "auth.missing"
@@ -139,9 +141,9 @@ class Socket:
             incident(error, self._websocket)
             self._connection.finish(Close.INTERNAL)
 
-    async def _first_frame(self) -> None:
-        """Raises Problem unless the client proves who it is."""
-        command = commands.decode(await self._receive())
+    async def _prove(self, first: str | bytes | None) -> None:
+        """Raises Problem unless the client proves who it is by its first frame."""
+        command = commands.decode(first)
         if command["type"] != "authenticate":
             raise Unauthorized("auth.missing")
         reply, _ = await self._perform(command)
@@ -214,7 +216,7 @@ class Socket:
         runs, hub = self._services.runs, self._services.hub
         match command:
             case commands.Authenticate():
-                self._authenticate(command.token)
+                await self._authenticate(command.token)
                 await self._check_again()
             case commands.Subscribe():
                 self._bearer.require(Scope.READ)
@@ -261,16 +263,18 @@ class Socket:
 
     @property
     def _bearer(self) -> Principal:
+        """Whose credential is good now. Raises Unauthorized."""
         if self._principal is None:
             raise Unauthorized("auth.missing")
+        self._services.authenticator.check(self._principal)
         return self._principal
 
-    def _authenticate(self, token: str) -> None:
+    async def _authenticate(self, token: str) -> None:
         """Take the first or a fresh token. Raises Unauthorized, Forbidden (another subject), TooMany."""
-        principal = self._services.authenticator.token(token)
+        principal = await self._services.authenticator.token(token)
         if self._principal is not None and principal.subject != self._principal.subject:
             raise Forbidden(detail="a fresh token must be of the same subject")
-        self._services.hub.belongs(self._connection, principal.subject, principal.expires_at)
+        self._services.hub.belongs(self._connection, principal.subject, principal.expires_at, principal)
         self._principal = principal
         self._visit.subject = principal.subject
 

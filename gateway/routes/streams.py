@@ -201,6 +201,7 @@ async def _frames(
             address=visit.address,
             expires_at=principal.expires_at,
             sole=True,
+            bearer=principal,
         )
         visit.connection = connection.id
         subscriptions = [await hub.subscribe(connection, run, join) for run, join in joins]

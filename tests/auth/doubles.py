@@ -13,8 +13,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from gateway.auth import Keys
-from gateway.auth.tokens import Tokens
+from gateway.auth import Keys, Tokens
+from gateway.auth.keys import KeySource
 
 SECRET = "a secret for tests that has more than sixty-four bytes, so every HMAC takes it"
 ISSUER = "https://issuer.example"
@@ -73,6 +73,11 @@ def claims(**more: Any) -> dict[str, Any]:
     return {name: value for name, value in {**good, **more}.items() if value is not None}
 
 
+def tokens(keys: KeySource, **more: Any) -> Tokens:
+    """A verifier that asks for nothing but a good signature, unless told."""
+    return Tokens(keys, **{"issuer": None, "audience": None, "max_life_s": 31_622_400, "now": time.time, **more})
+
+
 @dataclass(frozen=True)
 class Kit:
     """A verifier's key and what signs for it."""
@@ -88,7 +93,7 @@ class Kit:
         return assemble({"alg": self.alg, "typ": "JWT", **(header or {})}, payload, alg=self.alg, key=self.key)
 
     def tokens(self, **more: Any) -> Tokens:
-        return Tokens(self.keys, **{"issuer": ISSUER, "audience": AUDIENCE, "now": time.time, **more})
+        return tokens(self.keys, **{"issuer": ISSUER, "audience": AUDIENCE, **more})
 
 
 @functools.cache

@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from gateway.auth import Authenticator, Presented, Tickets
+from gateway.auth import Authenticator, Presented, Revocations, Tickets
+from gateway.broker import MemoryBroker
 from gateway.errors import Forbidden, Unauthorized
 from tests.auth.doubles import kit
 
@@ -18,9 +19,9 @@ def tickets():
 
 @pytest.fixture
 def door(tickets):
-    return Authenticator(
-        kit("HS256").tokens(), tickets, allowed_origins=["https://app.example", "https://Slash.example/"]
-    )
+    origins = ["https://app.example", "https://Slash.example/"]
+    none = Revocations(MemoryBroker(), max_life_s=1, now=time.time)
+    return Authenticator(kit("HS256").tokens(), tickets, none, allowed_origins=origins, now=time.time)
 
 
 def token(**more) -> str:
@@ -32,50 +33,52 @@ def presents(**more) -> Presented:
     return Presented(**{**nothing, "joins": False, "safe": True, **more})
 
 
-def test_who_presents_nothing_is_nobody(door):
-    assert door.identify(presents()) is None
+async def test_who_presents_nothing_is_nobody(door):
+    assert await door.identify(presents()) is None
 
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER ", "Bearer   "])
-def test_a_bearer_token_in_the_header_counts(door, scheme):
-    assert door.identify(presents(authorization=f"{scheme}{token()}")).subject == "alice"
+async def test_a_bearer_token_in_the_header_counts(door, scheme):
+    assert (await door.identify(presents(authorization=f"{scheme}{token()}"))).subject == "alice"
 
 
 @pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", "Basic YTpi", "Token x", "Bearer x", "x", "Bearer a b"])
-def test_a_credential_that_is_present_and_bad_is_refused_and_never_anonymous(door, value):
+async def test_a_credential_that_is_present_and_bad_is_refused_and_never_anonymous(door, value):
     with pytest.raises(Unauthorized) as caught:
-        door.identify(presents(authorization=value, cookie=token(), ticket=None, fetch_site="same-origin"))
+        await door.identify(presents(authorization=value, cookie=token(), ticket=None, fetch_site="same-origin"))
     assert caught.value.code == "auth.invalid"
 
 
-def test_a_bare_token_without_its_scheme_is_refused_and_not_repeated(door):
+async def test_a_bare_token_without_its_scheme_is_refused_and_not_repeated(door):
     text = token()
     with pytest.raises(Unauthorized) as caught:
-        door.identify(presents(authorization=text))
+        await door.identify(presents(authorization=text))
     assert text not in str(caught.value.document())
 
 
-def test_the_header_goes_before_the_ticket_and_the_ticket_before_the_cookie(door, tickets):
-    bearer = door.token(token(sub="ticketed"))
+async def test_the_header_goes_before_the_ticket_and_the_ticket_before_the_cookie(door, tickets):
+    bearer = await door.token(token(sub="ticketed"))
     ticket, _ = tickets.issue(bearer, None)
     everything = {"ticket": ticket, "cookie": token(sub="cookied"), "joins": True}
-    assert door.identify(presents(authorization=f"Bearer {token(sub='headed')}", **everything)).subject == "headed"
-    assert door.identify(presents(**everything)).subject == "ticketed"
+    assert (
+        await door.identify(presents(authorization=f"Bearer {token(sub='headed')}", **everything))
+    ).subject == "headed"
+    assert (await door.identify(presents(**everything))).subject == "ticketed"
     with pytest.raises(Unauthorized):
-        door.identify(presents(**everything))
-    assert door.identify(presents(cookie=token(sub="cookied"))).subject == "cookied"
+        await door.identify(presents(**everything))
+    assert (await door.identify(presents(cookie=token(sub="cookied")))).subject == "cookied"
 
 
-def test_a_ticket_opens_joins_and_nothing_else_and_is_not_spent_on_a_refusal(door, tickets):
-    ticket, _ = tickets.issue(door.token(token()), None)
+async def test_a_ticket_opens_joins_and_nothing_else_and_is_not_spent_on_a_refusal(door, tickets):
+    ticket, _ = tickets.issue(await door.token(token()), None)
     with pytest.raises(Unauthorized):
-        door.identify(presents(ticket=ticket, joins=False))
-    assert door.identify(presents(ticket=ticket, joins=True)).ticket
+        await door.identify(presents(ticket=ticket, joins=False))
+    assert (await door.identify(presents(ticket=ticket, joins=True))).ticket
 
 
-def test_a_token_is_no_ticket(door):
+async def test_a_token_is_no_ticket(door):
     with pytest.raises(Unauthorized):
-        door.identify(presents(ticket=token(), joins=True))
+        await door.identify(presents(ticket=token(), joins=True))
 
 
 OURS = ["https://runcast.example:8443", "http://runcast.example:8443", "HTTPS://RUNCAST.EXAMPLE:8443",
@@ -90,16 +93,16 @@ THEIRS = ["https://attacker.example", "https://runcast.example", "https://runcas
 @pytest.mark.parametrize("origin", OURS)
 @pytest.mark.parametrize("safe", [True, False])
 @pytest.mark.parametrize("fetch_site", [None, "same-origin", "same-site", "cross-site"])
-def test_a_cookie_counts_from_our_pages(door, origin, safe, fetch_site):
+async def test_a_cookie_counts_from_our_pages(door, origin, safe, fetch_site):
     asked = presents(cookie=token(), origin=origin, safe=safe, fetch_site=fetch_site)
-    assert door.identify(asked).subject == "alice"
+    assert (await door.identify(asked)).subject == "alice"
 
 
 @pytest.mark.parametrize("origin", THEIRS)
 @pytest.mark.parametrize("safe", [True, False])
-def test_a_cookie_does_not_count_from_other_pages(door, origin, safe):
+async def test_a_cookie_does_not_count_from_other_pages(door, origin, safe):
     with pytest.raises(Forbidden):
-        door.identify(presents(cookie=token(), origin=origin, safe=safe, fetch_site="same-origin"))
+        await door.identify(presents(cookie=token(), origin=origin, safe=safe, fetch_site="same-origin"))
 
 
 @pytest.mark.parametrize(
@@ -115,20 +118,26 @@ def test_a_cookie_does_not_count_from_other_pages(door, origin, safe):
         (False, "cross-site", False),
     ],
 )
-def test_without_an_origin_a_cookie_counts_for_a_plain_get_that_comes_from_no_other_site(
+async def test_without_an_origin_a_cookie_counts_for_a_plain_get_that_comes_from_no_other_site(
     door, safe, fetch_site, counts
 ):
     asked = presents(cookie=token(), safe=safe, fetch_site=fetch_site)
     if counts:
-        assert door.identify(asked).subject == "alice"
+        assert (await door.identify(asked)).subject == "alice"
     else:
         with pytest.raises(Forbidden):
-            door.identify(asked)
+            await door.identify(asked)
 
 
-def test_a_bad_cookie_is_refused(door):
+@pytest.mark.parametrize("more", [{}, {"joins": True}, {"authorization": None, "cookie": None}])
+async def test_two_credentials_of_one_kind_are_refused(door, more):
     with pytest.raises(Unauthorized):
-        door.identify(presents(cookie="swordfish"))
+        await door.identify(presents(**{"authorization": f"Bearer {token()}", "cookie": token(), **more}, twice=True))
+
+
+async def test_a_bad_cookie_is_refused(door):
+    with pytest.raises(Unauthorized):
+        await door.identify(presents(cookie="swordfish"))
 
 
 @pytest.mark.parametrize("origin, host, welcome", [
@@ -140,7 +149,7 @@ def test_a_page_may_open_a_websocket_if_it_is_ours_and_a_program_always(door, or
     assert door.welcomes(origin, host) is welcome
 
 
-def test_only_the_header_is_looked_at_when_it_is_there(door):
+async def test_only_the_header_is_looked_at_when_it_is_there(door):
     """A token in the header makes the origin of no account: no browser puts it there by itself."""
     asked = presents(authorization=f"Bearer {token()}", origin="https://attacker.example", safe=False)
-    assert door.identify(asked).subject == "alice"
+    assert (await door.identify(asked)).subject == "alice"

@@ -114,7 +114,7 @@ async def test_commands_of_a_socket_are_told_like_requests(gateway, told):
         ("pause", "ok", "bob", run),
         ("resume", "ok", "bob", run),
         ("answer", "input.closed", "bob", run),
-        ("watch", "run.not_found", "bob", "nothing"),
+        ("watch", "run.not_found", "bob", None),
         ("cancel", "ok", "bob", run),
     ]
     assert not any(secret in gateway.output for secret in SECRETS)

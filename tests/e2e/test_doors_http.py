@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.routes import ENDPOINTS
 from tests.e2e.clients import assert_problem, caller, finished, started
-from tests.e2e.process import bearer
+from tests.e2e.process import ALL_SCOPES, bearer
 
 DEEP = b'{"pipeline":"words","input":%b}'
 NOT_OBJECTS = {
@@ -41,7 +41,8 @@ def named(endpoint) -> str:
 
 @pytest.fixture
 async def client(gateway):
-    async with caller(gateway) as client:
+    """Somebody to whom every address is open."""
+    async with caller(gateway, "alice", f"{ALL_SCOPES} admin") as client:
         yield client
 
 

@@ -42,6 +42,30 @@ async def test_what_is_not_http_is_refused_and_the_connection_closed(gateway, re
     assert b"Traceback" not in answer
 
 
+HIDDEN = b"GET /healthz HTTP/1.1\r\nHost: hidden\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (f"Content-Length: {5 + len(HIDDEN)}", "Transfer-Encoding: chunked"),
+        ("Transfer-Encoding: chunked", "Content-Length: 5"),
+        ("Content-Length: 5", f"Content-Length: {5 + len(HIDDEN)}"),
+        ("Transfer-Encoding: chunked", "Transfer-Encoding: identity"),
+        ("Transfer-Encoding: xchunked", "Content-Length: 5"),
+        ("Transfer-Encoding : chunked",),
+        ("Transfer-Encoding: \x0bchunked",),
+        ("Host: second",),
+    ],
+)
+async def test_a_request_that_two_readers_would_end_at_different_places_is_refused_whole(gateway, lines):
+    request = head("POST", "/runs", authorization(), "Connection: keep-alive", *lines) + b"0\r\n\r\n" + HIDDEN
+    answer = exchange(gateway, request)
+    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 501")), answer
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b'"status":"ok"' not in answer
+
+
 async def test_headers_that_nobody_would_send_are_refused_in_order(client):
     for value in (b"Bearer", b"Basic YTpi", b"Bearer a.b.c", b"Bearer \xff\xfe", b"Bearer " + b"x" * 9000):
         answer = await client.get("/runs", headers={b"Authorization": value})

@@ -1,5 +1,6 @@
 """Who is asking: headers, tickets, cookies, keys of every kind, and the development token."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -68,6 +69,16 @@ async def test_a_ticket_opens_one_stream_and_no_second(gateway, client):
         assert_problem(await bare.get(f"/runs/{run}/events", params={"ticket": once}), 401, "auth.invalid")
         polled = await bare.get(f"/runs/{run}/events", params={"ticket": await ticket(client)})
         assert polled.json()["done"] is True
+
+
+async def test_of_many_who_redeem_a_ticket_at_once_one_gets_in(gateway, client):
+    run = await started(client, count=0)
+    once = await ticket(client)
+    limits = httpx.Limits(max_connections=30)
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=10, limits=limits) as bare:
+        asking = [bare.get(f"/runs/{run}/events", params={"ticket": once}) for _ in range(30)]
+        statuses = [answer.status_code for answer in await asyncio.gather(*asking)]
+    assert sorted(statuses) == [200] + [401] * 29
 
 
 async def test_a_ticket_opens_joins_and_nothing_else(gateway, client):
@@ -251,8 +262,14 @@ async def test_the_console_token_is_given_to_the_console_on_this_machine_and_to_
             "X-Forwarded-Host: localhost",
             "Via: 1.1 p",
             "X-Real-IP: 127.0.0.1",
+            "X-Forwarded-Server: p",
+            "X-Original-URL: /console/token",
+            "CF-Connecting-IP: 127.0.0.1",
+            "forwarded: ",
         ):
             assert status(same, forwarded) == b"404"
+        old = head(*asks, same, version="1.0").replace(b"Host: 127.0.0.1\r\n", f"{here}\r\n".encode(), 1)
+        assert exchange(gateway, old).split()[1] == b"404"
         given = httpx.get(f"{gateway.url}/console/token", headers={"Sec-Fetch-Site": "same-origin"}).json()
         headers = {"Authorization": f"Bearer {given['token']}"}
         assert httpx.get(f"{gateway.url}/runs", headers=headers).status_code == 200
