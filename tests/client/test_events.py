@@ -4,12 +4,12 @@ import typing
 
 import pytest
 from hypothesis import given
-from runcast.events import TYPES, Event, Progress, RunFailed, parse
-from runcast.state import RunState
 
 from gateway.wire.json import dumps, loads
 from gateway.wire.schema import schema
 from gateway.wire.state import State
+from runcast.events import TYPES, Event, Progress, RunFailed, parse
+from runcast.state import RunState
 from tests.wire.doubles import BOUNDED, LIFECYCLE, OPTIONAL, WORK, sealed, streams
 
 PLACE = {"run": "r", "id": "e-1", "ts": 5}

@@ -4,8 +4,8 @@ import itertools
 
 from hypothesis import given
 from hypothesis import strategies as st
-from runcast.sse import Message, SseParser
 
+from runcast.sse import Message, SseParser
 from tests.wire.doubles import BOUNDED
 from tests.wire.sse_parser import parse
 

@@ -1,4 +1,4 @@
-"""Speak for a run whose work happens elsewhere: events out, a cancel in (PROTOCOL section 4).
+"""Speak for a run whose work happens elsewhere: events out, cancel and pause in (PROTOCOL section 4).
 
 Rule 1: each event arrives once and in order. One request is under way at a time; it has a number (`Producer`), and is
 made again with the same number and the same bytes until it is answered.
@@ -62,7 +62,10 @@ class Publisher:
         self._buffer: deque[bytes] = deque()
         self._bytes = 0
         self._failure: RuncastError | None = None
+        self._told = False  # the worker knows of it
         self._cancelled = asyncio.Event()
+        self._going = asyncio.Event()
+        self._going.set()
         self._changed = asyncio.Condition()
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
@@ -85,7 +88,8 @@ class Publisher:
         if self.status is not None:
             return False
         if error is None:
-            await self.flush()
+            if not self._told:
+                await self.flush()
         elif isinstance(error, Cancelled):
             await self.finish("cancelled")
             return True
@@ -105,8 +109,9 @@ class Publisher:
         await self._cancelled.wait()
 
     async def checkpoint(self) -> None:
-        """Raises Cancelled when the run was cancelled."""
-        await asyncio.sleep(0)
+        """Return when the run may go on: waits while it is paused. Raises Cancelled when it was cancelled."""
+        await asyncio.sleep(0)  # for what came in meanwhile
+        await self._going.wait()
         if self.cancelled:
             raise Cancelled(f"run {self.run.id} was cancelled")
 
@@ -119,18 +124,22 @@ class Publisher:
         event = _event(type, fields)
         async with self._changed:
             await self._changed.wait_for(lambda: self._failure or self._bytes < self._max_buffer_bytes)
-            if self._failure is not None:
-                raise self._failure
+            self._raise_failure()
             self._buffer.append(event)
             self._bytes += len(event)
             self._changed.notify_all()
+        await asyncio.sleep(0)  # a worker that does nothing but speak lets it be sent
 
     async def flush(self) -> None:
         """Return when the gateway has everything that was said. Raises as `emit`."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._failure or not self._buffer)
-            if self._failure is not None:
-                raise self._failure
+            self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            self._told = True
+            raise self._failure
 
     async def finish(
         self, status: str = "completed", *, result: Any = None, error: dict[str, Any] | None = None
@@ -216,18 +225,27 @@ class Publisher:
                 return answer
 
     async def _watch(self) -> None:
-        """Notice a cancel. A token that may not read is told of it by refusals alone."""
+        """Notice a cancel and a pause. A token that may not read is told of the end by refusals alone."""
         while True:
             try:
                 async with aclosing(self.run.events(types=["run.cancelling"])) as events:
                     async for event in events:
-                        if event.type in ("run.cancelling", "run.cancelled"):
-                            self._cancelled.set()
+                        self._notice(event.type)
                 return
             except Unreachable:
                 continue
             except Refused:
                 return
+
+    def _notice(self, type: str) -> None:
+        match type:
+            case "run.paused":
+                self._going.clear()
+            case "run.cancelling" | "run.cancelled":
+                self._cancelled.set()
+                self._going.set()
+            case "run.resumed" | "run.failed":
+                self._going.set()
 
 
 def _event(type: str, fields: dict[str, Any]) -> bytes:
