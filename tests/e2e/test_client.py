@@ -8,6 +8,7 @@ from contextlib import aclosing
 import pytest
 
 import runcast.follow
+import runcast.policy
 from runcast import Client, Conflict, Gap, Invalid, NotFound, RuncastError, Unauthorized, Unreachable
 from tests.e2e.clients import PATIENCE_S, caller, eventually, finished, published, served, started
 from tests.e2e.middle import Middle
@@ -252,7 +253,8 @@ async def test_behind_a_proxy_that_buffers_the_next_transport_is_taken(gateway, 
             assert middle.seen["sse"] == tried
 
 
-async def test_a_killed_server_that_comes_back_costs_no_event(tmp_path):
+async def test_a_killed_server_that_comes_back_costs_no_event(tmp_path, monkeypatch):
+    monkeypatch.setattr(runcast.policy, "MAX_DELAY_MS", 200)
     with served(tmp_path, retry_ms=100) as gateway:
         async with caller(gateway) as http:
             run = await started(http, "external")

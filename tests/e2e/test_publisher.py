@@ -7,6 +7,7 @@ import signal
 import pytest
 
 import runcast.api
+import runcast.policy
 from runcast import Cancelled, Client, Conflict, Invalid, Publisher, Refused
 from tests.e2e.clients import PATIENCE_S, caller, served
 from tests.e2e.process import token
@@ -33,8 +34,9 @@ async def run(client):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Requests are repeated soon."""
+    """Whatever failed is tried again soon."""
     monkeypatch.setattr(runcast.api, "RETRY_MS", 50)
+    monkeypatch.setattr(runcast.policy, "MAX_DELAY_MS", 200)
 
 
 async def test_what_is_said_arrives_once_in_order_and_by_few_requests(gateway, run, client):

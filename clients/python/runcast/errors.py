@@ -38,6 +38,7 @@ class Refused(RuncastError):
 
     def __init__(self, document: dict[str, Any], *, status: int = 0, retry_after_ms: float | None = None) -> None:
         self.status = status
+        self.own = "code" in document  # the gateway's words, not those of something between
         self.document = document
         self.code: str = str(document.get("code") or f"http.{status}")
         self.title: str = str(document.get("title") or self.code)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runcast.cursor import NO_CURSOR
+from runcast.cursor import parse as cursor_of
 
 Number = int | float  # a number stays as it was written: 30 does not become 30.0
 
@@ -218,9 +219,9 @@ class Warned(Event):
 
 
 class Gap(Event):
-    """Not in the log: the events between the cursors `after` and `from_` are gone, so a state begins anew here.
+    """Not in the log: the events between the cursors `after` and `from_` are gone, so what was known is void.
 
-    `run.state()` has the whole of it.
+    Unless the log begins `anew`, only `run.state()` has the whole.
     """
 
     type: Literal["gap"]
@@ -228,6 +229,11 @@ class Gap(Event):
     ts: int = 0
     after: str
     from_: str = Field(alias="from")
+
+    @property
+    def anew(self) -> bool:
+        """Whether the log begins anew: what follows is the whole of it."""
+        return (cursor := cursor_of(self.from_)) is not None and cursor.offset == 1
 
 
 def _types(*models: type[Event]) -> dict[str, type[Event]]:

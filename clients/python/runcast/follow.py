@@ -249,7 +249,7 @@ class Following:
         silence_s = (self._policy.silence_ms if self._greeted else OPEN_TIMEOUT_MS) / 1000
         self._watchdog.reschedule(asyncio.get_running_loop().time() + silence_s)
 
-    def _take(self, frame: Frame) -> None:
+    def _take(self, frame: Frame) -> None:  # noqa: C901 - one case for each frame
         match frame["type"]:
             case "hello":
                 self._greeted = True
@@ -261,11 +261,15 @@ class Following:
             case "cursor":
                 if parse(frame["cursor"]) is not None:
                     self._cursor = frame["cursor"]
+                if frame.get("done"):
+                    raise _Cut(Seen.TERMINAL)
             case "reconnect":
                 self._decide(Reconnect(frame["after_ms"]))
             case "auth.expiring":
                 if isinstance(self._decide(Seen.EXPIRING), Refresh) and self._command is not None:
                     self._renewal = asyncio.create_task(self._renew(self._command))
+            case "reply" if not frame.get("ok"):
+                pass  # a refusal earns nothing: no fresh count of failures, no further token
             case _:
                 self._decide(Seen.FRAME)
                 if "id" in frame:

@@ -24,6 +24,7 @@ MAX_RETRIES = 10
 RETRY_MS = 1_000
 _PROBE_AFTER_MS = 600_000
 _SILENT_HEARTBEATS = 2.5
+_TRUST_FOR_FAILURES = 4
 _FINAL: dict[int, Reason] = {204: "terminal", 403: "forbidden", 404: "not_found"}
 
 
@@ -198,8 +199,7 @@ def _seen(state: State, outcome: Seen, chance: Chance) -> Decision:  # noqa: C90
         case Seen.REFUSED | Seen.OPEN_TIMEOUT:
             return _fall_back(state, chance)
         case Seen.UNREACHABLE:
-            # It says nothing about the transport, so the next attempt is made with one that is known to work.
-            return _fail(replace(state, transport=state.worked or state.transports[0]), chance)
+            return _fail(_elsewhere(state, chance), chance)
         case Seen.LOST:
             return _ended(state, chance)
         case Seen.TERMINAL:
@@ -252,12 +252,30 @@ def _fresh_token(state: State, chance: Chance) -> Decision:
 
 
 def _fall_back(state: State, chance: Chance) -> Decision:
-    following = state.transports[state.transports.index(state.transport) + 1 :]
-    if not following:
+    following = _after(state)
+    if following is None:
         return _fail(replace(state, transport=state.transports[0], fell_back_at=None), chance)
     return _connect(
-        replace(state, status="connecting", transport=following[0], fell_back_at=chance.now), chance, delay_ms=0
+        replace(state, status="connecting", transport=following, fell_back_at=chance.now), chance, delay_ms=0
     )
+
+
+def _elsewhere(state: State, chance: Chance) -> State:
+    """After an attempt that nobody answered.
+
+    That says nothing about the transport, so the next is made with one that is known to work. When none is, or not for
+    long, it may be this way alone that is cut: then each has its turn.
+    """
+    first = state.transports[0]
+    known = state.worked if state.failures < _TRUST_FOR_FAILURES else None
+    transport = known or _after(state) or first
+    since = chance.now if state.fell_back_at is None else state.fell_back_at
+    return replace(state, transport=transport, fell_back_at=None if transport == first else since)
+
+
+def _after(state: State) -> Transport | None:
+    at = state.transports.index(state.transport) + 1
+    return state.transports[at] if at < len(state.transports) else None
 
 
 def _fail(state: State, chance: Chance, retry_after_ms: float | None = None) -> Decision:

@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Subprotocol
 
 from runcast.api import problem
-from runcast.errors import RuncastError, refused
+from runcast.errors import Refused, RuncastError, refused
 from runcast.policy import Answered, Closed, Outcome, Polled, Seen, Transport, passing
 from runcast.sse import SseParser
 
@@ -39,6 +39,7 @@ class Broken(Exception):
 class Target:
     """What to join and how. `wait_s`: how long a long-poll may wait.
 
+    Beside the gateway's frames `deliver` is given `cursor`: so far, and if it is `done`, the end.
     `commands` is told of a way to send commands, and of its end (None). `problem`: why the gateway refused.
     """
 
@@ -111,12 +112,13 @@ async def over_poll(target: Target) -> Outcome:
         cursor, done = page["cursor"], page["done"]
     except (Broken, KeyError, TypeError):
         return Seen.REFUSED
+    if page.get("resume") == "gap" and not (events and events[0]["type"] == "gap"):
+        first = events[0].get("id", cursor) if events else cursor
+        await target.deliver({"type": "gap", "run": target.run, "after": target.after, "from": first})
     for event in events:
         await target.deliver(event)
-    if done:
-        return Seen.TERMINAL
     # A page may end in events that were left out; the next one starts after them.
-    await target.deliver({"type": "cursor", "cursor": cursor})
+    await target.deliver({"type": "cursor", "cursor": cursor, "done": done})
     return told
 
 
@@ -125,8 +127,11 @@ async def _answered(target: Target, response: httpx.Response) -> Outcome:
         await response.aread()
     except (httpx.RequestError, httpx.StreamError):
         return Answered(response.status_code)
-    target.problem = problem(response)
-    return Answered(response.status_code, target.problem.retry_after_ms)
+    told = problem(response)
+    if response.status_code in (403, 404) and not (isinstance(told, Refused) and told.own):
+        return Seen.REFUSED  # what stands between says so; it speaks of this way, not of the run
+    target.problem = told
+    return Answered(response.status_code, told.retry_after_ms)
 
 
 async def over_websocket(target: Target) -> Outcome:
@@ -180,9 +185,9 @@ class _Conversation:
             target.commands(self.command)
             while True:
                 frame = frame_of(await self.socket.recv(decode=False))
-                if frame["type"] == "reply" and (verdict := self._replied(frame)) is not None:
-                    return verdict
                 await target.deliver(frame)
+                if frame["type"] == "reply" and (verdict := await self._replied(frame)) is not None:
+                    return verdict
         except ConnectionClosed:
             return Closed(self.socket.close_code or 1006)
         except Broken:
@@ -205,7 +210,7 @@ class _Conversation:
     async def _say(self, command: dict[str, Any], *, ref: str) -> None:
         await self.socket.send(orjson.dumps({**command, "ref": ref}).decode())
 
-    def _replied(self, frame: Frame) -> Outcome | None:
+    async def _replied(self, frame: Frame) -> Outcome | None:
         """What ends the connection, if this reply does."""
         ref = frame.get("ref")
         if ref in ("authenticate", "subscribe"):
@@ -214,7 +219,9 @@ class _Conversation:
                 status = _status_of(error)
                 self.target.problem = refused(error, status=status)
                 return Answered(status, error.get("retry_after_ms")) if status else Seen.REFUSED
-            return Seen.TERMINAL if frame.get("done") else None
+            if frame.get("done"):
+                await self.target.deliver({"type": "cursor", "cursor": self.target.after, "done": True})
+            return None
         reply = self.waiting.get(str(ref))
         if reply is not None and not reply.done():
             reply.set_result(frame)

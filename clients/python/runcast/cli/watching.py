@@ -62,7 +62,7 @@ async def _follow(run: Run, picture: Picture, screen: Screen) -> None:
     async with aclosing(run.events(on_connection=screen.connection)) as events:
         async for event in events:
             picture.take(event)
-            if isinstance(event, Gap):
+            if isinstance(event, Gap) and not event.anew:
                 picture.state = await run.state()
             screen.take(event)
 
