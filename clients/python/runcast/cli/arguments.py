@@ -25,7 +25,12 @@ class Usage(Exception):
 def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Callable[[str], NoReturn]]:
     """The options, and what ends the program with a word about them."""
     parser, commands = _parser()
-    options = parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    if rest:
+        # Fields may stand anywhere among the options.
+        if options.command != "start" or any(field.startswith("-") for field in rest):
+            commands[options.command].error(f"unrecognized arguments: {' '.join(rest)}")
+        options.pairs += rest
     environment = {
         "url": os.environ.get("RUNCAST_URL") or DEFAULT_URL,
         "token": os.environ.get("RUNCAST_TOKEN"),

@@ -47,6 +47,7 @@ async def _watch(client: Client, options: argparse.Namespace) -> int:
 async def _tail(client: Client, options: argparse.Namespace) -> int:
     run, state = client.run(options.run), RunState()
     types = options.types.split(",") if options.types else None
+    await run.state()  # what is not there is told at once, not after the retries
     async with aclosing(run.events(after=options.after, replay=options.replay, types=types)) as events:
         async for event in events:
             _print(orjson.dumps(event.fields()).decode() if options.json else line_of(event))

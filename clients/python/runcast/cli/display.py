@@ -85,7 +85,7 @@ class Picture:
             line.append("✔ " if stage.done else "▸ ", style="green" if stage.done else "cyan")
             line.append(f"{stage.stage}  ", style="" if stage.done else "bold")
         left = stages[-1].of - len(stages)
-        if left > 0:
+        if left > 0 and not self.state.finished:
             line.append(f"+{left}", style="dim")
         return [line]
 

@@ -34,6 +34,7 @@ class Screen(Protocol):
 
 async def watch(run: Run) -> int:
     """Show the run on stderr, print its result on stdout. Raises Refused, Unreachable."""
+    await run.state()  # what cannot be watched at all is told at once, not after the retries
     console = Console(stderr=True, markup=False, highlight=False)
     picture = Picture(run.id)
     screen: Screen = _Moving(console, picture) if console.is_terminal else _Lines(picture)
