@@ -189,6 +189,15 @@ async def test_following_ends_with_the_refusal(gateway, transport):
             await collected(client.run("nope").events())
 
 
+@every_transport
+async def test_a_join_that_is_wrong_is_told_at_once(gateway, transport):
+    async with client_of(gateway) as direct:
+        run = await direct.start("words", {"count": 1})
+    async with client_of(gateway, transport) as client:
+        with pytest.raises(Invalid):
+            await collected(client.run(run.id).events(types=["nonsense"]))
+
+
 async def test_nobody_there_is_told_after_the_retries():
     async with Client(f"http://127.0.0.1:{free_port()}", max_retries=2, attempts=1) as client:
         with pytest.raises(Unreachable):

@@ -65,6 +65,7 @@ async def test_a_worker_is_told_at_once_what_is_no_event(run):
             ("nonsense", {}),
             ("progress", {"stage": "s"}),
             ("progress", {"stage": "s", "message": "m", "progress": "50"}),
+            ("progress", {"stage": "s", "message": "m", "progress": 101}),
             ("delta", {"block": "b", "delta": "d", "ts": 1}),
             ("x.own", {"value": object()}),
         ):

@@ -5,7 +5,7 @@ whose fields are not as expected (a later gateway's) is a plain Event with all o
 Rule 2: pure values; whoever has the JSON calls `parse`.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -13,6 +13,7 @@ from runcast.cursor import NO_CURSOR
 from runcast.cursor import parse as cursor_of
 
 Number = int | float  # a number stays as it was written: 30 does not become 30.0
+Percent = Annotated[Number, Field(ge=0, le=100)]
 
 
 class Part(BaseModel):
@@ -133,7 +134,7 @@ class Progress(Event):
     type: Literal["progress"]
     stage: str
     message: str
-    progress: Number
+    progress: Percent
     stats: dict[str, Any] | None = None
 
 
@@ -142,7 +143,7 @@ class Draft(Event):
     stage: str
     draft: str
     message: str | None = None
-    progress: Number | None = None
+    progress: Percent | None = None
 
 
 class Delta(Event):

@@ -28,6 +28,9 @@ Frame = dict[str, Any]
 Command = Callable[[dict[str, Any]], Awaitable[Frame | None]]
 
 SUBPROTOCOL = Subprotocol("runcast.v1")
+# What was asked for is wrong on every way: as if the gateway had closed for that.
+_WRONGLY_ASKED = (400, 422)
+_AT_FAULT = Closed(4000)
 MAX_FRAME_BYTES = 8 << 20  # an event has at most 1 MiB (PROTOCOL section 2)
 
 
@@ -127,11 +130,12 @@ async def _answered(target: Target, response: httpx.Response) -> Outcome:
         await response.aread()
     except (httpx.RequestError, httpx.StreamError):
         return Answered(response.status_code)
-    told = problem(response)
-    if response.status_code in (403, 404) and not (isinstance(told, Refused) and told.own):
+    told, status = problem(response), response.status_code
+    own = isinstance(told, Refused) and told.own
+    if status in (403, 404) and not own:
         return Seen.REFUSED  # what stands between says so; it speaks of this way, not of the run
     target.problem = told
-    return Answered(response.status_code, told.retry_after_ms)
+    return _AT_FAULT if own and status in _WRONGLY_ASKED else Answered(status, told.retry_after_ms)
 
 
 async def over_websocket(target: Target) -> Outcome:
@@ -218,6 +222,8 @@ class _Conversation:
                 error = frame.get("error") or {}
                 status = _status_of(error)
                 self.target.problem = refused(error, status=status)
+                if status in _WRONGLY_ASKED:
+                    return _AT_FAULT
                 return Answered(status, error.get("retry_after_ms")) if status else Seen.REFUSED
             if frame.get("done"):
                 await self.target.deliver({"type": "cursor", "cursor": self.target.after, "done": True})
@@ -243,6 +249,8 @@ def _status_of(error: dict[str, Any]) -> int:
         return 401
     if code == "run.not_found":
         return 404
+    if code == "input.invalid":
+        return 422
     return 503 if error.get("retryable") else 0
 
 
