@@ -67,6 +67,18 @@ def test_a_message_comes_with_its_blank_line_and_not_before():
     assert parser.feed(b"\n") == []
 
 
+def test_what_waits_for_its_end_is_counted():
+    """So that whoever feeds it can stop a stream whose message never ends."""
+    parser = SseParser()
+    for _ in range(3):
+        parser.feed(b"data: 1234\n")
+    assert parser.pending == 30
+    parser.feed(b"\n: " + b"x" * 100)
+    assert parser.pending == 102
+    parser.feed(b"\n\n")
+    assert parser.pending == 0
+
+
 def test_bytes_that_are_no_text_end_nothing():
     parser = SseParser()
     assert parser.feed(b"data: \xff\xfe\n\n") == [Message("message", "\ufffd\ufffd", "")]

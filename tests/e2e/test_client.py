@@ -9,6 +9,7 @@ import pytest
 
 import runcast.follow
 import runcast.policy
+import runcast.transports
 from runcast import Client, Conflict, Gap, Invalid, NotFound, RuncastError, Unauthorized, Unreachable
 from tests.e2e.clients import PATIENCE_S, caller, eventually, finished, published, served, started
 from tests.e2e.middle import Middle
@@ -219,6 +220,27 @@ async def test_something_else_in_the_gateways_place_is_told():
             await client.start("words")
         with pytest.raises(Unreachable):
             await collected(client.run("any").events())
+
+
+async def test_a_stream_without_an_end_to_its_message_is_given_up(monkeypatch):
+    monkeypatch.setattr(runcast.transports, "MAX_FRAME_BYTES", 100_000)
+    sent = 0
+
+    async def babble(reader, writer):
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: ")
+        while not writer.is_closing():
+            writer.write(b"x" * 10_000)
+            sent += 10_000
+            await writer.drain()
+
+    server = await asyncio.start_server(babble, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, Client(url, transports=["sse"], max_retries=1) as client:
+        with pytest.raises(Unreachable):
+            await collected(client.run("any").events())
+    assert sent < 20_000_000  # what the sockets' buffers hold came too
 
 
 async def test_a_client_that_is_closed_ends_its_streams(gateway):

@@ -12,10 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.stress import crash, drain, faults, slow
+from tests.stress import clients, crash, drain, faults, slow
 from tests.stress.round import Outcome
 
-ROUNDS = {"faults": faults, "crash": crash, "slow": slow, "drain": drain}
+ROUNDS = {"faults": faults, "crash": crash, "slow": slow, "drain": drain, "clients": clients}
 SHOWN = 5
 
 

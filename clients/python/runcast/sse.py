@@ -25,10 +25,11 @@ class Message(NamedTuple):
 
 
 class SseParser:
-    """`retry`: the last `retry:` in milliseconds."""
+    """`retry`: the last `retry:` in milliseconds. `pending`: characters of a message whose end has not come."""
 
     def __init__(self) -> None:
         self.retry: int | None = None
+        self.pending = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._begun: list[str] = []  # the line that has no ending yet, in pieces: joined once
         self._first = True
@@ -54,6 +55,7 @@ class SseParser:
         *lines, rest = _ENDING.split(text)
         messages = []
         for line in lines:
+            self.pending += len(line)
             if self._begun:
                 self._begun.append(line)
                 whole = "".join(self._begun)
@@ -63,6 +65,7 @@ class SseParser:
             if (message := self._line(whole)) is not None:
                 messages.append(message)
         if rest:
+            self.pending += len(rest)
             self._begun.append(rest)
         return messages
 
@@ -84,5 +87,6 @@ class SseParser:
 
     def _dispatch(self) -> Message | None:
         data, self._data = self._data, []
+        self.pending = 0
         event, self._event = self._event or "message", ""
         return Message(event, "\n".join(data), self._id) if data else None

@@ -88,6 +88,8 @@ async def over_sse(target: Target) -> Outcome:
         async for piece in response.aiter_bytes():
             for message in parser.feed(piece):
                 await target.deliver(frame_of(message.data))
+            if parser.pending > MAX_FRAME_BYTES:
+                break
     except (httpx.RequestError, httpx.StreamError, Broken):
         pass
     finally:
