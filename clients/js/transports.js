@@ -45,7 +45,7 @@ const MOST_RUNS = 32;
 
 /** @type {Open} */
 async function overSse(target) {
-  const { joins, deliver } = target;
+  const { joins, deliver, signal } = target;
   const [first] = joins;
   if (!first || joins.length > MOST_RUNS) return { type: "refused" };
   const one = joins.length === 1;
@@ -60,6 +60,8 @@ async function overSse(target) {
   if (!response.headers.get("Content-Type")?.startsWith(STREAM) || !response.body) return { type: "refused" };
   const parser = new SseParser();
   const reader = response.body.getReader();
+  // Node leaves a reader waiting that is aborted just when the response has ended.
+  signal.addEventListener("abort", () => reader.cancel().catch(() => {}));
   try {
     for (;;) {
       const { value, done } = await reader.read();
