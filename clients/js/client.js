@@ -19,8 +19,8 @@ import { Run } from "./run.js";
 /**
  * Connections that are kept elsewhere, for instance by one of many tabs.
  * @typedef {Pick<Connection, "connections" | "join" | "leave" | "command" | "wake">} Connections
- * @typedef {(own: (changed: () => void) => Connections, near: {call: import("./api.js").Call, replay: string,
- *   changed: () => void}) => Connections} Share
+ * @typedef {{call: import("./api.js").Call, base: string, replay: string, changed: () => void}} Near
+ * @typedef {(own: (changed: () => void) => Connections, near: Near) => Connections} Share
  */
 
 /**
@@ -79,7 +79,7 @@ export class Client {
       replay,
       call: this.call,
       run: (id) => this.run(id),
-      pool: share ? share(own, { call: this.call, replay, changed }) : own(changed),
+      pool: share ? share(own, { call: this.call, base, replay, changed }) : own(changed),
     };
   }
 
