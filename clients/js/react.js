@@ -15,7 +15,7 @@ import {
   useState,
   useSyncExternalStore,
 } from "react";
-import { AWAY } from "./connection.js";
+import { AWAY } from "./late.js";
 import { initialState } from "./state.js";
 
 /** @typedef {import("./client.js").Client} Client */

@@ -7,7 +7,7 @@
 // Rule 3: a tab takes part only while it follows something; a tab that went is found out by its own lock.
 
 import { Problem } from "./api.js";
-import { AWAY } from "./connection.js";
+import { AWAY, CONNECTING } from "./late.js";
 import { follows, parseCursor } from "./cursor.js";
 import { debug } from "./debug.js";
 import { isTerminal } from "./state.js";
@@ -76,7 +76,7 @@ class Tabs {
   /** @param {Subscription} subscription */
   join(subscription) {
     this.#subscriptions.set(subscription.run, subscription);
-    this.#linked(subscription.run, { ...AWAY, status: "connecting" });
+    this.#linked(subscription.run, CONNECTING);
     if (this.#part) this.#want();
     else this.#takePart();
   }
