@@ -337,8 +337,7 @@ class Issuer:
         return self.plain()
 
 
-@every_transport
-@pytest.mark.parametrize("kind", ["plain", "awaited"])
+@pytest.mark.parametrize("transport, kind", [("sse", "plain"), ("websocket", "awaited"), ("poll", "plain")])
 async def test_a_token_that_runs_out_is_renewed_and_nothing_is_lost(renewing, transport, kind):
     issuer = Issuer(2)
     connections = []

@@ -208,7 +208,7 @@ async def test_nothing_is_lost_or_repeated_through_outages(tmp_path, impatient):
                     await publisher.finish(result=number)
 
             stop = asyncio.Event()
-            async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            async with asyncio.timeout(120), asyncio.TaskGroup() as group:
                 group.create_task(speak())
                 for _ in range(2):
                     await asyncio.sleep(rng.uniform(0.1, 0.5))
@@ -228,7 +228,7 @@ async def test_nothing_is_lost_or_repeated_when_answers_are_lost(gateway, impati
         Client(f"http://127.0.0.1:{proxy.port}", token=token(), max_retries=1000, attempts=50) as client,
     ):
         run = await client.start("external", {"title": "through faults"})
-        async with asyncio.timeout(60), Publisher(run) as publisher:
+        async with asyncio.timeout(120), Publisher(run) as publisher:
             for number in range(400):
                 await publisher.emit("x.number", number=number)
                 if number % 10 == 9:

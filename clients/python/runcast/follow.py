@@ -189,7 +189,8 @@ class Following:
     def _decide(self, outcome: Outcome) -> Action:
         chance = Chance(now=time.time() * 1000, random=random.random())  # noqa: S311 - no secret
         self._policy, action = decide(self._policy, outcome, chance)
-        self._memory.worked, self._memory.fell_back_at = self._policy.worked, self._policy.fell_back_at
+        if self._policy.worked is not None:  # nobody forgets for the others
+            self._memory.worked, self._memory.fell_back_at = self._policy.worked, self._policy.fell_back_at
         return action
 
     def _report(self, *, retry_in_ms: int | None = None, reason: Reason | None = None) -> None:
