@@ -1,0 +1,63 @@
+"""The command line `runcast`.
+
+Rule 1: what goes wrong is one clear line on stderr and an exit status that tells its kind, never a traceback.
+Rule 2: stdout carries what was asked for and nothing else, so that it can be piped; whatever is for eyes alone goes to
+stderr.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+
+from runcast.cli.arguments import Usage, parse
+from runcast.cli.commands import COMMANDS
+from runcast.cli.exits import Exit, exit_of
+from runcast.client import Client
+from runcast.errors import Refused, RuncastError
+from runcast.policy import TRANSPORTS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options, usage = parse(arguments)
+    try:
+        return asyncio.run(_perform(options))
+    except Usage as error:
+        usage(str(error))  # exits with 2
+    except RuncastError as error:
+        _say(_told(error))
+        return exit_of(error)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has enough; what Python would still flush at its end has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.CLOSED_PIPE
+    return Exit.USAGE
+
+
+async def _perform(options: argparse.Namespace) -> int:
+    chosen = getattr(options, "transport", None)
+    transports = (chosen,) if chosen else TRANSPORTS
+    try:
+        # A person who waits is told at once that nothing answers.
+        client = Client(options.url, token=options.token or None, attempts=1, transports=transports)
+    except ValueError as error:
+        raise Usage(f"--url: {error}") from None
+    async with client:
+        return await COMMANDS[options.command](client, options)
+
+
+def _told(error: RuncastError) -> str:
+    if isinstance(error, Refused):
+        if error.code == "auth.missing":
+            return "no token: set RUNCAST_TOKEN or give --token (auth.missing)"
+        if error.errors:
+            found = (f"{'.'.join(map(str, each['path']))}: {each['message']}" for each in error.errors)
+            return f"{'; '.join(found)} ({error.code})"
+    return str(error)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"error: {' '.join(line.split())}\n")

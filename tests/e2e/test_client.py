@@ -1,0 +1,397 @@
+"""The Python client against a real gateway: every transport, commands, refusals, proxies, tokens."""
+
+import asyncio
+import signal
+import time
+from contextlib import aclosing
+
+import pytest
+
+import runcast.follow
+import runcast.policy
+import runcast.transports
+from runcast import Client, Conflict, Gap, Invalid, NotFound, RuncastError, Unauthorized, Unreachable
+from tests.e2e.clients import PATIENCE_S, caller, eventually, finished, published, served, started
+from tests.e2e.middle import Middle
+from tests.e2e.process import free_port, token
+from tests.faults.check import log_of
+
+TRANSPORTS = ("sse", "websocket", "poll")
+every_transport = pytest.mark.parametrize("transport", TRANSPORTS)
+
+
+def client_of(gateway, transport: str | None = None, **more) -> Client:
+    chosen = {} if transport is None else {"transports": (transport,)}
+    return Client(gateway.url, **{"token": token(), **chosen, **more})
+
+
+async def collected(events) -> list[dict]:
+    """Every event of a stream as the JSON that came."""
+    async with asyncio.timeout(2 * PATIENCE_S), aclosing(events):
+        return [event.fields() async for event in events]
+
+
+class Seen:
+    """A stream that is read in the background; `until` waits for what it must bring."""
+
+    def __init__(self, events) -> None:
+        self.events: list[dict] = []
+        self._changed = asyncio.Event()
+        self._task = asyncio.create_task(self._read(events))
+
+    async def _read(self, events) -> None:
+        async with aclosing(events):
+            async for event in events:
+                self.events.append(event.fields())
+                self._changed.set()
+
+    async def until(self, type: str) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not any(event["type"] == type for event in self.events):
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def ended(self) -> list[dict]:
+        async with asyncio.timeout(2 * PATIENCE_S):
+            await self._task
+        return self.events
+
+
+@every_transport
+async def test_every_event_comes_once_and_in_order_and_the_state_is_told(gateway, transport):
+    async with client_of(gateway, transport) as client, caller(gateway) as http:
+        run = await client.start("words", {"count": 200})
+        assert await collected(run.events(replay="full")) == await log_of(http, run.id)
+        state = await run.wait()
+        assert (state.status, state.result, state.pipeline) == ("completed", {"words": 200}, "words")
+
+
+@every_transport
+async def test_it_goes_on_from_a_cursor_and_takes_only_the_types_it_asked_for(gateway, transport):
+    async with client_of(gateway, transport) as client, caller(gateway) as http:
+        run = await client.start("words", {"count": 20})
+        await run.wait()
+        log = await log_of(http, run.id)
+        assert await collected(run.events(after=log[6]["id"], replay="full")) == log[7:]
+        progress = await collected(run.events(types=["progress"], replay="full"))
+        assert progress == [
+            event for event in log if event["type"] not in ("delta", "stage.started", "stage.completed")
+        ]
+        assert await collected(run.events(after=log[-1]["id"])) == []
+
+
+@every_transport
+async def test_a_cancel_is_acknowledged_and_ends_the_run(gateway, transport):
+    async with client_of(gateway, transport) as client:
+        run = await client.start("forever")
+        async for event in run.events():
+            if event.type == "delta":
+                assert await run.cancel("enough") in (("cancelling", None), ("finished", "cancelled"))
+        assert (event.type, event.reason, event.by) == ("run.cancelled", "enough", "alice")
+        assert await run.cancel() == ("finished", "cancelled")
+
+
+async def test_a_cancel_goes_over_the_websocket_if_there_is_one(gateway):
+    """Also while nobody takes the events that lie before the reply."""
+    async with Middle(gateway.port, buffers=False) as middle, client_of(gateway, "websocket") as client:
+        client.api.url = middle.url
+        run = await client.start("forever", {"gap_s": 0.0001})
+        events = run.events()
+        await anext(events)
+        await asyncio.sleep(0.3)  # for more to come than is kept
+        requests = middle.seen["other"]
+        told = await run.cancel("enough")
+        assert told.status == "cancelling"
+        assert (middle.seen["websocket"], middle.seen["other"]) == (1, requests)
+        rest = await collected(events)
+        assert rest[-1]["type"] == "run.cancelled"
+
+
+async def test_whoever_is_slow_loses_nothing(gateway):
+    async with client_of(gateway) as client, caller(gateway) as http:
+        run = await client.start("words", {"count": 400})
+        seen = []
+        async for event in run.events(replay="full"):
+            if len(seen) < 20:
+                await asyncio.sleep(0.02)
+            seen.append(event.fields())
+        assert seen == await log_of(http, run.id)
+
+
+async def test_a_run_is_paused_resumed_and_started_anew(gateway):
+    async with client_of(gateway) as client:
+        run = await client.start("steps", {"count": 40, "gap_s": 0.02})
+        seen = Seen(run.events())
+        await seen.until("delta")
+        await run.pause()
+        await seen.until("run.paused")
+        assert (await run.state()).status == "paused"
+        await run.resume()
+        await seen.until("run.resumed")
+        await seen.ended()
+        again = await run.retry()
+        assert (await again.wait()).result == 40
+        with pytest.raises(Conflict, match=r"run\.finished"):
+            await run.pause()
+        assert [state.id async for state in client.runs(pipeline="steps", limit=2)] == [again.id, run.id]
+        await again.erase()
+        with pytest.raises(NotFound):
+            await again.state()
+
+
+async def test_a_question_is_answered(gateway):
+    async with client_of(gateway) as client:
+        run = await client.start("asking")
+        async for event in run.events():
+            if event.type == "input.requested":
+                assert (event.prompt, event.schema_) == ("How many?", {"type": "integer"})
+                with pytest.raises(Invalid) as refusal:
+                    await run.input(event.input_id, "many")
+                assert refusal.value.errors[0]["path"][0] == "value"
+                await run.input(event.input_id, 7)
+                with pytest.raises(Conflict):
+                    await run.input(event.input_id, 8)
+        assert event.result == 7
+
+
+async def test_the_same_key_gives_the_same_run_and_runs_are_listed_by_pages(gateway):
+    async with client_of(gateway, token=token("lister")) as client:
+        first = await client.start("words", {"count": 1}, key="once")
+        assert (await client.start("words", {"count": 1}, key="once")).id == first.id
+        with pytest.raises(Conflict, match=r"key\.conflict"):
+            await client.start("words", {"count": 2}, key="once")
+        ids = [(await client.start("words", {"count": 0})).id for _ in range(4)]
+        for id in ids:
+            await client.run(id).wait()
+        client_page = [state.id async for state in client.runs(limit=3)]
+        assert client_page == ids[:0:-1]
+        assert [s.status async for s in client.runs(status="completed")].count("completed") >= 4
+        assert "words" in {pipeline.name for pipeline in await client.pipelines()}
+
+
+async def test_what_the_gateway_refuses_is_an_exception_that_says_why(gateway):
+    async with client_of(gateway) as client:
+        with pytest.raises(NotFound, match=r"pipeline\.unknown"):
+            await client.start("nope")
+        with pytest.raises(Invalid) as invalid:
+            await client.start("words", {"count": -1})
+        assert invalid.value.errors[0]["path"] == ["input", "count"]
+        with pytest.raises(NotFound, match=r"not_found"):
+            await client.run("no such/run").state()
+
+
+@every_transport
+async def test_following_ends_with_the_refusal(gateway, transport):
+    async with client_of(gateway, transport) as client:
+        with pytest.raises(NotFound, match=r"run\.not_found"):
+            await collected(client.run("nope").events())
+    async with client_of(gateway, transport, token="bad") as client:
+        with pytest.raises(Unauthorized, match=r"auth\.invalid"):
+            await collected(client.run("nope").events())
+
+
+@every_transport
+async def test_a_join_that_is_wrong_is_told_at_once(gateway, transport):
+    async with client_of(gateway) as direct:
+        run = await direct.start("words", {"count": 1})
+    async with client_of(gateway, transport) as client:
+        with pytest.raises(Invalid):
+            await collected(client.run(run.id).events(types=["nonsense"]))
+
+
+async def test_nobody_there_is_told_after_the_retries():
+    async with Client(f"http://127.0.0.1:{free_port()}", max_retries=2, attempts=1) as client:
+        with pytest.raises(Unreachable):
+            await client.start("words")
+        with pytest.raises(Unreachable, match="2 failures"):
+            await collected(client.run("any").events())
+
+
+async def test_something_else_in_the_gateways_place_is_told():
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server, Client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", max_retries=1) as client:
+        with pytest.raises(Unreachable, match="not in JSON"):
+            await client.start("words")
+        with pytest.raises(Unreachable):
+            await collected(client.run("any").events())
+
+
+async def test_a_stream_without_an_end_to_its_message_is_given_up(monkeypatch):
+    monkeypatch.setattr(runcast.transports, "MAX_FRAME_BYTES", 100_000)
+    sent = 0
+
+    async def babble(reader, writer):
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: ")
+        while not writer.is_closing():
+            writer.write(b"x" * 10_000)
+            sent += 10_000
+            await writer.drain()
+
+    server = await asyncio.start_server(babble, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, Client(url, transports=["sse"], max_retries=1) as client:
+        with pytest.raises(Unreachable):
+            await collected(client.run("any").events())
+    assert sent < 20_000_000  # what the sockets' buffers hold came too
+
+
+async def test_a_client_that_is_closed_ends_its_streams(gateway):
+    async with client_of(gateway) as client:
+        run = await client.start("forever", {"gap_s": 0.05})
+        events = run.events()
+        await anext(events)
+    with pytest.raises(RuncastError, match="closed"):
+        await collected(events)
+    async with client_of(gateway) as client:
+        await client.run(run.id).cancel()
+
+
+async def test_a_stream_that_is_left_leaves_its_connection(gateway):
+    async with client_of(gateway) as client:
+        run = await client.start("forever", {"gap_s": 0.05})
+        async for _ in run.events():
+            break
+
+        async def none_left():
+            return not client._following
+
+        await eventually(none_left)
+        await run.cancel()
+
+
+@pytest.mark.parametrize("upgrades, expected", [(True, "websocket"), (False, "poll")])
+async def test_behind_a_proxy_that_buffers_the_next_transport_is_taken(gateway, monkeypatch, upgrades, expected):
+    monkeypatch.setattr(runcast.follow, "OPEN_TIMEOUT_MS", 500)
+    async with client_of(gateway) as direct, caller(gateway) as http, Middle(gateway.port, upgrades=upgrades) as middle:
+        run = await direct.start("words", {"count": 60, "gap_s": 0.02})
+        async with Client(middle.url, token=token()) as client:
+            connections = []
+            seen = await collected(client.run(run.id).events(replay="full", on_connection=connections.append))
+            assert seen == await log_of(http, run.id)
+            assert {c.transport for c in connections if c.status == "connected"} == {expected}
+            tried = middle.seen["sse"]
+            assert tried == 1
+            # What worked is remembered by the client: the buffering proxy costs its time once.
+            assert (await client.run(run.id).wait()).status == "completed"
+            assert middle.seen["sse"] == tried
+
+
+async def test_a_killed_server_that_comes_back_costs_no_event(tmp_path, monkeypatch):
+    monkeypatch.setattr(runcast.policy, "MAX_DELAY_MS", 200)
+    with served(tmp_path, retry_ms=100) as gateway:
+        async with caller(gateway) as http:
+            run = await started(http, "external")
+            clients = [client_of(gateway, transport, max_retries=100) for transport in TRANSPORTS]
+            for client in clients:
+                await client.__aenter__()
+            streams = [Seen(client.run(run).events(replay="full")) for client in clients]
+            await published(http, run, {"type": "x.one"})
+            for stream in streams:
+                await stream.until("x.one")
+            await asyncio.to_thread(gateway.stop, signal.SIGKILL)
+            await asyncio.to_thread(gateway.start)
+            await published(http, run, {"type": "x.two"})
+            await finished(http, run)
+            log = await log_of(http, run)
+            for stream in streams:
+                assert await stream.ended() == log
+            for client in clients:
+                await client.__aexit__(None, None, None)
+
+
+async def test_history_that_is_gone_is_told_by_a_gap(tmp_path):
+    with served(tmp_path, max_events_per_run=50) as gateway:
+        async with client_of(gateway) as client:
+            run = await client.start("words", {"count": 400, "gap_s": 0.002})
+            await run.wait()
+            async with aclosing(run.events(replay="full")) as events:
+                first = await anext(events)
+                second = await anext(events)
+            assert isinstance(first, Gap)
+            assert (first.after, first.from_) == ("0", second.id)
+            gone = run.events(after=f"{second.id.partition('-')[0]}-2")
+            assert isinstance(await anext(gone), Gap)
+            await gone.aclose()
+
+
+class Issuer:
+    """Tokens that soon run out; counts how many were asked for."""
+
+    def __init__(self, ttl_s: float) -> None:
+        self.issued = 0
+        self._ttl_s = ttl_s
+
+    def plain(self) -> str:
+        self.issued += 1
+        return token(ttl_s=self._ttl_s)
+
+    async def awaited(self) -> str:
+        return self.plain()
+
+
+@pytest.mark.parametrize("transport, kind", [("sse", "plain"), ("websocket", "awaited"), ("poll", "plain")])
+async def test_a_token_that_runs_out_is_renewed_and_nothing_is_lost(renewing, transport, kind):
+    issuer = Issuer(2)
+    connections = []
+    async with caller(renewing) as http, client_of(renewing, transport, token=getattr(issuer, kind)) as client:
+        run = await started(http, "external")
+        seen = Seen(client.run(run).events(replay="full", on_connection=connections.append))
+        end = time.monotonic() + PATIENCE_S
+        number = 0
+        while issuer.issued < 3 and time.monotonic() < end:
+            await published(http, run, {"type": "x.tick", "number": number})
+            number += 1
+            await asyncio.sleep(0.05)
+        await finished(http, run)
+        assert await seen.ended() == await log_of(http, run)
+        assert issuer.issued >= 3
+        if transport == "websocket":
+            # It renews on the connection that it has.
+            assert [c.status for c in connections] == ["connecting", "connected", "disconnected"]
+
+
+@pytest.fixture(scope="module")
+def renewing(tmp_path_factory):
+    """A gateway that looks at the clock often."""
+    with served(tmp_path_factory.mktemp("renewing"), heartbeat_s=0.5, auth_warning_s=1, retry_ms=50) as running:
+        yield running
+
+
+async def test_a_request_with_a_token_that_ran_out_is_made_again_with_a_fresh_one(gateway):
+    tokens = iter([token(ttl_s=-10), token()])
+    async with client_of(gateway, token=lambda: next(tokens)) as client:
+        assert await client.pipelines()
+
+
+async def test_many_with_the_same_old_token_cause_one_call(gateway):
+    issued = []
+
+    def issue() -> str:
+        issued.append(token(ttl_s=-10 if not issued else 600))
+        return issued[-1]
+
+    async with client_of(gateway, token=issue) as client:
+        await asyncio.gather(*(client.pipelines() for _ in range(20)))
+    assert len(issued) == 2
+
+
+async def test_a_token_function_that_fails_is_asked_again(gateway):
+    calls = []
+
+    def issue() -> str:
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError("the identity provider is away")
+        return token()
+
+    async with client_of(gateway) as direct, client_of(gateway, token=issue) as client:
+        run = await direct.start("words", {"count": 3})
+        assert (await collected(client.run(run.id).events()))[-1]["type"] == "run.completed"
