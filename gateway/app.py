@@ -48,6 +48,8 @@ from gateway.settings import Settings, SettingsError
 from gateway.tally import Sockets
 from gateway.tasks import Tasks
 from pipeline import Registry
+from pipeline.models.chat import close as close_model
+from pipeline.models.choosing import ModelUnusable, choose
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +63,7 @@ class Gateway:
 
     def __init__(self, settings: Settings, pipelines: Registry, *, dev: bool = False) -> None:
         self.settings = settings
+        choose_model(settings)
         now = time.time
         self.broker = broker_of(settings, now)
         keys = jwks_of(settings, changed=self._review) or keys_of(settings, dev=dev)
@@ -149,6 +152,7 @@ class Gateway:
             await self.hub.close()
             stragglers = await self.runs.close()
             await self.broker.close()
+            await close_model()
             if stragglers:
                 log.warning("pipelines that would not stop", runs=stragglers)
 
@@ -195,6 +199,16 @@ def jwks_of(settings: Settings, *, changed: Callable[[], None]) -> Jwks | None:
     if settings.jwt_audience is None:
         log.warning("an issuer that serves others too vouches for their tokens: set RUNCAST_JWT_AUDIENCE")
     return Jwks(Issuer(settings.jwks_url), algorithms=algorithms, refresh_s=settings.jwks_refresh_s, changed=changed)
+
+
+def choose_model(settings: Settings) -> None:
+    """The model that the pipelines of this process use. Raises SettingsError."""
+    try:
+        warning = choose(settings.model, price=settings.model_price)
+    except ModelUnusable as error:
+        raise SettingsError(f"RUNCAST_MODEL: {error}") from None
+    if warning:
+        log.warning(warning)
 
 
 def keys_of(settings: Settings, *, dev: bool) -> Keys:

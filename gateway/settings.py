@@ -50,6 +50,13 @@ class Settings(BaseSettings):
     broker: str = Field("sqlite:///runcast.db", description="where the log is kept: sqlite:///PATH or memory:")
     pipelines: Names = Field((), description="modules to import pipelines from, separated by commas or spaces")
 
+    model: str | None = Field(
+        None, description="model of the built-in pipelines, openai:NAME or anthropic:NAME (default: offline)"
+    )
+    model_price: str | None = Field(
+        None, description="its price where none is known: INPUT,OUTPUT in US dollars for a million tokens"
+    )
+
     aliases: Annotated[AliasSettings, NoDecode] = Field(
         (), description="further addresses of streams, a JSON list of {pattern, run, dialect}"
     )
@@ -65,7 +72,9 @@ class Settings(BaseSettings):
         31_622_400, gt=0, description="a token made for longer is refused; so long a revocation is kept"
     )
     cookie: str | None = Field(None, description="name of a cookie that may carry the token (default: none)")
-    allowed_origins: Names = Field((), description="further origins whose pages may use the cookie and the WebSocket")
+    allowed_origins: Names = Field(
+        (), description="further origins whose pages may call, with the cookie too, and open the WebSocket"
+    )
     trusted_proxies: Names = Field((), description="addresses or networks of proxies whose X-Forwarded-For is believed")
     auth_warning_s: float = Field(60, ge=0, description="how long before a token's end `auth.expiring` is sent")
 

@@ -1,6 +1,7 @@
 """What an agent of a crew can do: actions by name, each from a `Job` to Markdown with its quotations.
 
-Rule 1: an action says only what stands in the documents, or what was counted in them; it knows nothing of runs.
+Rule 1: an action says only what stands in the documents, or what was counted in them; it knows nothing of runs, but
+has a `Writer` that tells and pays for what a model does.
 Rule 2: an action is looked up in `ACTIONS` when its task runs, so adding one is adding a line to the table.
 """
 
@@ -8,15 +9,18 @@ import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from pipeline.calling import Writer
+from pipeline.checking import check
 from pipeline.context import in_thread
 from pipeline.documents import plural
-from pipeline.errors import Rejected
+from pipeline.errors import StagesFailed
 from pipeline.models import Claim, Format, Request, Source, TextModel
 from pipeline.models.extractive import Extractive, escape, quotable
 from pipeline.models.rank import term, terms, topic_weights
-from pipeline.models.sentences import Sentence, flat, split, words
+from pipeline.models.sentences import Sentence, flat, joined, split, words
+from pipeline.prompting import prompt
 
 MODEL: TextModel = Extractive()
 MOST_ROWS = 10
@@ -52,6 +56,7 @@ class Job:
     inputs: Mapping[str, Output]
     titles: Mapping[str, str]
     max_words: int
+    writer: Writer
 
 
 Action = Callable[[Job], Awaitable[Output]]
@@ -79,6 +84,9 @@ async def figures(job: Job) -> Output:
 
 async def criticise(job: Job) -> Output:
     """What the tasks before leave out: words of the goal, documents, figures; and what is only supposed."""
+    if not job.writer.at_leisure:
+        findings = [output.markdown for output in job.inputs.values()]
+        return await _written(job, job.documents, "bullets", template="critique.md.j2", uncited=True, findings=findings)
     return await in_thread(_criticise, job)
 
 
@@ -105,23 +113,47 @@ ACTIONS: dict[str, Action] = {
 }
 
 
-async def _written(job: Job, sources: tuple[Source, ...], format: Format, *, share: int = 1) -> Output:
+async def _written(
+    job: Job,
+    sources: tuple[Source, ...],
+    format: Format,
+    *,
+    share: int = 1,
+    template: str = "generator.md.j2",
+    uncited: bool = False,
+    **more: object,
+) -> Output:
+    """A text by the model. One whose evidence does not hold is written again; then raises StagesFailed.
+
+    `uncited`: it may do without evidence, as what is missing has none.
+    """
     request = Request(
         topic=job.topic, sources=sources, tone="concise", format=format, max_words=max(job.max_words // share, 30)
     )
-    text, claims = "", list[Claim]()
-    async with aclosing(MODEL.write("", request)) as pieces:
-        async for piece in pieces:
-            text += piece.text
-            claims += piece.claims
-    return Output(text.strip(), tuple(claims))
+    for _ in range(job.writer.rewrites + 1):
+        text, claims = "", list[Claim]()
+        async with aclosing(job.writer.write(prompt(template, **vars(request), **more), request)) as pieces:
+            async for piece in pieces:
+                text += piece.text
+                claims += piece.claims
+        found = [] if job.writer.at_leisure else await in_thread(check, text, claims, request)
+        unusable = tuple(
+            one
+            for one in found
+            if (one.code.startswith("claim.") or one.code == "text.empty")
+            and not (uncited and one.code == "claim.none")
+        )
+        if not unusable:
+            return Output(text.strip(), tuple(claims))
+        request = replace(request, failures=unusable)
+    raise StagesFailed(request.failures[0].message)
 
 
 def _quoted(job: Job) -> tuple[Source, ...]:
     """The documents cut down to what the tasks before have quoted from them."""
     claims = dict.fromkeys(claim for output in job.inputs.values() for claim in output.claims)
     quotes = {one.key: [claim.quote for claim in claims if claim.key == one.key] for one in job.documents}
-    return tuple(Source(one.key, one.name, "\n\n".join(quotes[one.key])) for one in job.documents if quotes[one.key])
+    return tuple(Source(one.key, one.name, joined(quotes[one.key])) for one in job.documents if quotes[one.key])
 
 
 def _columns(documents: tuple[Source, ...]) -> dict[str, str]:
@@ -146,7 +178,7 @@ def _compare(job: Job) -> Output:
     ]
     rows = [*named, *often][:MOST_ROWS]
     if not rows:
-        raise Rejected("The documents hold no words to compare.")
+        return Output("The documents repeat no telling word, and have none of the goal.")
     form = _forms(job.documents)
     lines = [f"| word | {' | '.join(counts)} | all |", "|---|" + "---:|" * (len(counts) + 1)]
     lines += [
@@ -154,7 +186,7 @@ def _compare(job: Job) -> Output:
     ]
     said = []
     for name, each in counts.items():
-        alone = [form[one] for one, count in each.most_common() if count > 1 and count == total[one]][:5]
+        alone = [form[one] for one, count in each.most_common() if len(one) > 3 and 1 < count == total[one]][:5]
         if alone:
             said.append(f"- Only in {_place(name)}: {', '.join(alone)}.")
     missing = [one for one in dict.fromkeys(terms(job.topic)) if not topic_weights(one, total)]
@@ -231,7 +263,8 @@ def _criticise(job: Job) -> Output:
     everywhere = sum(1 for one in job.documents for _ in _with_figures(one))
     used = sum(1 for claim in claims if _FIGURE.search(claim.quote))
     if everywhere and used * 5 < everywhere:
-        points.append(f"{plural(everywhere, 'sentence')} give dates or figures; the findings quote {used} of them.")
+        quoted = f"the findings quote {used or 'none'} of them"
+        points.append(f"{plural(everywhere, 'sentence')} of the documents with dates or figures: {quoted}.")
     unsure = [claim for claim in claims if _HEDGE.search(claim.quote)]
     points += [
         f"Only supposed, by “{match[0]}”: {escape(claim.quote)} [{claim.key}]"
@@ -239,5 +272,5 @@ def _criticise(job: Job) -> Output:
         if (match := _HEDGE.search(claim.quote))
     ]
     if not points:
-        points = [f"The {plural(len(claims), 'quotation')} name every word of the goal and every document."]
+        points = [f"Nothing: every word of the goal and every document is in the {plural(len(claims), 'quotation')}."]
     return Output("\n".join(f"- {point}" for point in points), tuple(unsure[:3]))

@@ -1,54 +1,36 @@
 """The built-in pipeline `agent`: a plan, tool calls, perhaps a question to a person, and an answer that cites them.
 
-Rule 1: what a model call costs is counted here, call by call; a run that has spent its `budget_usd` stops there.
+Rule 1: what is done next is decided by a `Mind`, the offline rules or a model; here stands what is done with it.
 Rule 2: a tool that fails is a result like any other: the answer tells of it and the run goes on.
 """
 
 import asyncio
-import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from pipeline import planner
+from pipeline.calling import REWRITES
 from pipeline.context import Context
+from pipeline.deciding import Mind, ModelMind, Rules
 from pipeline.documents import Documents, as_sources, plural
-from pipeline.errors import BudgetExceeded, Rejected
+from pipeline.errors import Interrupted, Rejected
+from pipeline.models.chat import chosen
 from pipeline.planner import Done, Step
 from pipeline.registry import pipeline
+from pipeline.spending import NOTIONAL, Offline, Price, Usage
 from pipeline.tools import TOOLS, Desk, ToolFailed
 
 PACE_S = 0.05  # between phrases of the answer; ten times that before each call, as long as a quick model takes
 STAGES: Final = ("plan", "act", "answer")
-WARN_AT = 0.8  # of the budget
-EXPECTED_OUTPUT_TOKENS = 150  # what an estimate assumes before a call
-
-R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Price:
-    """US dollars for a million tokens."""
-
-    input_usd: float
-    output_usd: float
-
-
-# The offline model costs nothing; this notional price, that of a middling hosted model, lets budgets be exercised.
-PRICES: dict[str, Price] = {planner.NAME: Price(input_usd=3.0, output_usd=15.0)}
-
-
-class OverBudget(BudgetExceeded):
-    """`usage` is what all calls so far took."""
-
-    def __init__(self, usage: "Usage", limit_usd: float) -> None:
-        super().__init__(f"The run has spent {usage.cost_usd:.6f} of {limit_usd:.6f} US dollars.")
-        self.usage = usage
+MOST_ASKED_CHARS: Final = 1_900  # of addresses in one question
+PRICES: dict[str, Price] = {planner.NAME: NOTIONAL}
+_MARK = re.compile(r"\[(t\d+)\]")
 
 
 class AgentInput(BaseModel):
@@ -89,14 +71,6 @@ class Taken(BaseModel):
     duration_ms: int
 
 
-class Usage(BaseModel):
-    """What all calls to the model took."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost_usd: float = 0.0
-
-
 class AgentResult(BaseModel):
     """`answer` is Markdown that cites calls of `steps` as `[t1]`."""
 
@@ -108,10 +82,11 @@ class AgentResult(BaseModel):
 @pipeline("agent")
 async def agent(ctx: Context, input: AgentInput) -> AgentResult:
     """An agent plans a task, calls tools (search, calculator, word count, HTTP GET) and answers with what they gave."""
-    work = _Work(ctx, input, Desk(list(as_sources(input.documents)), tuple(input.allowed_hosts)))
+    desk = Desk(list(as_sources(input.documents)), tuple(input.allowed_hosts))
+    work = _Work(ctx, input, desk)
     async with ctx.stage("plan", index=1, of=len(STAGES)):
         await ctx.progress(5, "Planning")
-        steps = await work.think(work.prompt("Which tools does this task need?"), lambda: planner.plan(input.task))
+        steps = await work.mind.plan()
         if not steps:
             raise Rejected("The task holds no question, no arithmetic, nothing to count and no address to read.")
         if len(steps) > input.max_steps:
@@ -125,10 +100,9 @@ async def agent(ctx: Context, input: AgentInput) -> AgentResult:
         await work.act(steps)
     async with ctx.stage("answer", index=3, of=len(STAGES)):
         await ctx.progress(85, "Answering")
-        text = await work.think(work.prompt("Answer from these results."), lambda: planner.answer(work.done))
-        await work.show(text)
-        await ctx.progress(100, "Done", stats={"steps": len(work.taken), "cost_usd": work.usage.cost_usd})
-    return AgentResult(answer=text, steps=work.taken, usage=work.usage)
+        text = await work.answer()
+        await ctx.progress(100, "Done", stats={"steps": len(work.taken), "cost_usd": ctx.usage.cost_usd})
+    return AgentResult(answer=text, steps=work.taken, usage=ctx.usage)
 
 
 @dataclass
@@ -138,34 +112,37 @@ class _Work:
     ctx: Context
     input: AgentInput
     desk: Desk
-    usage: Usage = field(default_factory=Usage)
     done: list[Done] = field(default_factory=list)
     taken: list[Taken] = field(default_factory=list)
-    _calls: int = 0
-    _warned: bool = False
-    _allowed: bool | None = None
+    _decided: dict[str, bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.mind: Mind
+        if (chat := chosen()) is not None:
+            self.mind = ModelMind(self.ctx, chat, self.input.task, self.desk, self.done)
+        else:
+            priced = Offline(planner.NAME, PRICES[planner.NAME])
+            self.mind = Rules(self.ctx, priced, self.input.task, self.desk, self.done, pace_s=PACE_S * 10)
 
     async def act(self, steps: list[Step]) -> None:
-        """Take the steps; a search that found nothing is tried once more while there are steps left."""
+        """Take the steps, and what comes to mind when one of them gave nothing, while there are steps left."""
         waiting = list(steps)
         while waiting:
             await self.ctx.checkpoint()
             step = waiting.pop(0)
             total = len(self.done) + len(waiting) + 1
             await self.ctx.progress(20 + round(60 * len(self.done) / total), step.why[:1].upper() + step.why[1:])
-            self.done.append(await self._call(step))
-            room = len(self.done) + len(waiting) < self.input.max_steps
-            rule = partial(planner.again, self.done[-1])
-            if room and rule() is not None:
-                other = await self.think(self.prompt("That found nothing. What else?"), rule)
-                waiting[:0] = [other] if other is not None else []
+            self.done.append(await self._call(step, waiting))
+            if (room := self.input.max_steps - len(self.done) - len(waiting)) > 0:
+                waiting[:0] = (await self.mind.again(self.done[-1], room))[:room]
 
-    async def _call(self, step: Step) -> Done:
+    async def _call(self, step: Step, waiting: list[Step]) -> Done:
         done = Done(f"t{len(self.done) + 1}", step)
         await self.ctx.emit("tool.started", call=done.call, tool=step.tool, args=step.args)
         began = time.monotonic()
         try:
-            if step.tool == "http_get" and not await self._may_fetch():
+            if step.tool == "http_get" and not await self._may_fetch([step, *waiting]):
+                done.declined = True
                 raise ToolFailed("A person declined it.")
             await asyncio.sleep(PACE_S * 10)
             done.result = await TOOLS[step.tool](self.desk, step.args)
@@ -177,70 +154,55 @@ class _Work:
         self.taken.append(Taken(call=done.call, tool=step.tool, args=step.args, duration_ms=took, **outcome))
         return done
 
-    async def _may_fetch(self) -> bool:
-        """Ask before the first page; the answer holds for the others."""
-        if self._allowed is None:
-            urls = [step.args["url"] for step in planner.plan(self.input.task) if step.tool == "http_get"]
-            prompt = f"May the agent fetch {', '.join(urls)}?"[:2000]
-            self._allowed = not self.input.ask_before or await self.ctx.ask(prompt, bool)
-        return bool(self._allowed)
+    async def _may_fetch(self, steps: list[Step]) -> bool:
+        """Ask before the first page; the answer holds for all that are planned by then, and for no others."""
+        if not self.input.ask_before:
+            return True
+        if (first := steps[0].args["url"]) not in self._decided:
+            urls = [first]
+            for step in steps[1:]:
+                more = step.args["url"] if step.tool == "http_get" else first
+                if more not in urls and more not in self._decided and len(" ".join([*urls, more])) < MOST_ASKED_CHARS:
+                    urls.append(more)
+            allowed = await self.ctx.ask(f"May the agent fetch {', '.join(urls)}?", bool)
+            self._decided |= dict.fromkeys(urls, allowed)
+        return self._decided[first]
 
-    async def think(self, prompt: str, rule: Callable[[], R]) -> R:
-        """One call to the model, told and paid for. Raises OverBudget when the budget is spent then."""
-        await self.ctx.checkpoint()
-        self._calls += 1
-        call, price = f"llm{self._calls}", PRICES[planner.NAME]
-        given = tokens(prompt)
-        estimate = _cost(price, given, EXPECTED_OUTPUT_TOKENS)
-        await self.ctx.emit("llm.started", call=call, model=planner.NAME, estimated_cost_usd=estimate)
-        await asyncio.sleep(PACE_S * 10)
-        thought = await self.ctx.in_thread(rule)
-        made = tokens(json.dumps(thought, default=vars, ensure_ascii=False))
-        cost = _cost(price, given, made)
-        self.usage.input_tokens += given
-        self.usage.output_tokens += made
-        self.usage.cost_usd = round(self.usage.cost_usd + cost, 9)
-        usage = {"input_tokens": given, "output_tokens": made}
-        await self.ctx.emit("llm.completed", call=call, model=planner.NAME, usage=usage, cost_usd=cost)
-        await self._mind_budget()
-        return thought
+    async def answer(self) -> str:
+        """Stream the answer; where a provider breaks off it begins again, in a block of its own."""
+        for again in range(REWRITES + 1):
+            block = f"answer-{again + 1}" if again else "answer"
+            try:
+                return await self._show(block, self.mind.answer())
+            except Interrupted as error:
+                await self.ctx.delta(block, "", done=True)
+                if again == REWRITES:
+                    raise
+                await self.ctx.warning("provider.interrupted", f"{error} The answer begins again.")
+        raise AssertionError("unreachable")
 
-    async def _mind_budget(self) -> None:
-        limit = self.ctx.options.get("budget_usd")
-        if limit is None:
-            return
-        spent = self.usage.cost_usd
-        if spent > limit:
-            await self.ctx.emit("budget.exceeded", limit_usd=float(limit), spent_usd=spent)
-            raise OverBudget(self.usage.model_copy(), limit)
-        if spent >= WARN_AT * limit and not self._warned:
-            self._warned = True
-            await self.ctx.emit("budget.warning", limit_usd=float(limit), spent_usd=spent)
-
-    def prompt(self, order: str) -> str:
-        """What a language model would be sent: it decides how many tokens a call takes."""
-        documents = [f"[{one.key}] {one.name}" for one in self.desk.documents]
-        tools = [f"{name}: {tool.__doc__}" for name, tool in TOOLS.items()]
-        results = [json.dumps({"call": one.call, "result": one.result, "error": one.error}) for one in self.done]
-        return "\n".join([order, self.input.task, *documents, *tools, *results])
-
-    async def show(self, text: str) -> None:
-        """Let the answer grow phrase by phrase."""
+    async def _show(self, block: str, pieces: AsyncGenerator[str, None]) -> str:
         tools = {one.call: one.tool for one in self.taken}
-        for phrase in re.findall(r"\s*(?:\S+\s*){1,3}", text):
-            await self.ctx.checkpoint()
-            cites = [
-                {"key": call, "source": tools[call]} for call in re.findall(r"\[(t\d+)\]", phrase) if call in tools
-            ]
-            await self.ctx.delta("answer", phrase, cites=cites or None)
-            await asyncio.sleep(PACE_S)
-        await self.ctx.delta("answer", "", done=True)
+        text = held = ""
+        async with aclosing(pieces):
+            async for piece in pieces:
+                await self.ctx.checkpoint()
+                held += piece
+                # A mark that is not whole yet waits for its end.
+                cut = held.rfind("[") if re.search(r"\[t?\d*$", held) else len(held)
+                ready, held = held[:cut], held[cut:]
+                if ready:
+                    text += ready
+                    await self._said(block, ready, tools)
+        if held:
+            await self._said(block, held, tools)
+        await self.ctx.delta(block, "", done=True)
+        text += held
+        if unknown := sorted({call for call in _MARK.findall(text) if call not in tools}):
+            await self.ctx.warning("cite.unknown", f"The answer cites calls that were not made: {', '.join(unknown)}.")
+        return text
 
-
-def tokens(text: str) -> int:
-    """About what a tokenizer would count: four characters each, and never less than one for a word or mark."""
-    return max(len(re.findall(r"\w+|[^\w\s]", text)), len(text) // 4)
-
-
-def _cost(price: Price, given: int, made: int) -> float:
-    return round((given * price.input_usd + made * price.output_usd) / 1_000_000, 9)
+    async def _said(self, block: str, text: str, tools: dict[str, str]) -> None:
+        cites = [{"key": call, "source": tools[call]} for call in _MARK.findall(text) if call in tools]
+        await self.ctx.delta(block, text, cites=cites or None)
+        await asyncio.sleep(PACE_S if self.mind.at_leisure else 0)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from pipeline import wording
 from pipeline.brief import Audience, Campaign, CampaignInput, Concept, Failed, Segment
 from pipeline.context import Context, Stage
 from pipeline.copywriting import (
@@ -25,13 +26,15 @@ from pipeline.copywriting import (
     templates,
 )
 from pipeline.documents import as_sources, plural
-from pipeline.errors import BudgetExceeded, PipelineError, Rejected, StagesFailed
+from pipeline.errors import BudgetExceeded, PipelineError, Rejected, StagesFailed, none_left
 from pipeline.facts import Fact, Found, capital, fact_of, find, speaking
 from pipeline.models import Source
+from pipeline.models.chat import chosen
 from pipeline.models.extractive import escape
 from pipeline.models.sentences import flat, word_set, words
 from pipeline.registry import pipeline
 from pipeline.reviewing import Review, review
+from pipeline.wording import Metered, ModelCopywriter
 
 PACE_S = 0.12  # between the lines of a copy, so that a reader sees it grow and can stop it
 COPYWRITER: Copywriter = Templates()
@@ -67,7 +70,11 @@ class _Work:
         self.audience = before.audience if before else Audience(name=_inline(flat(input.audience), self.sources))
         self.call = flat(input.call_to_action or (before.call_to_action if before else ""))
         self.channels = {name: copy.model_copy() for name, copy in before.channels.items()} if before else {}
+        self.message = ""
         self.failed: list[Failed] = []
+        self.errors: list[Exception] = []
+        self.chat = chosen()
+        self.copywriter = Metered(ctx, COPYWRITER) if self.chat is None else ModelCopywriter(ctx, self.chat)
         wanted: list[Channel] = list(dict.fromkeys(input.channels))
         if before:
             wanted = [input.channel] if input.operation == "regenerate" and input.channel else []
@@ -80,6 +87,7 @@ class _Work:
         if self.before is None:
             self.audience = await self._audience(found.facts)
         concept = self.before.concept if self.before else await self._concept(found.facts)
+        self.message = concept.message
         await self._copy(found.facts)
         reviewed = await self._review(found)
         async with self._stage("assemble"):
@@ -127,10 +135,14 @@ class _Work:
     async def _audience(self, facts: Sequence[Fact]) -> Audience:
         name = self.audience.name
         async with self._stage("audience"):
-            segments = []
-            for part in list(dict.fromkeys(filter(None, map(str.strip, _SEGMENT.split(name)))))[:6]:
-                theirs = [fact for fact in facts if set(fact.audience) & speaking(part)]
-                segments.append(Segment(name=part, speaks_to=[_cited(fact) for fact in theirs[:3]]))
+            parts = list(dict.fromkeys(filter(None, map(str.strip, _SEGMENT.split(name)))))[:6]
+            if self.chat is not None and parts:
+                theirs = await wording.segments(self.ctx, self.chat, self._brief(facts), parts)
+            else:
+                theirs = {part: [fact for fact in facts if set(fact.audience) & speaking(part)] for part in parts}
+            segments = [
+                Segment(name=part, speaks_to=[_cited(one) for one in held[:3]]) for part, held in theirs.items()
+            ]
             if not any(segment.speaks_to for segment in segments):
                 await self.ctx.warning("audience.not_in_sources", f"No fact speaks of {name}; the strongest are used.")
             lines = [f"{one.name}: " + (one.speaks_to[0].quote if one.speaks_to else "—") for one in segments]
@@ -141,12 +153,16 @@ class _Work:
     async def _concept(self, facts: Sequence[Fact]) -> Concept:
         async with self._stage("concept"):
             brief = self._brief(facts)
-            ordered = [*leads(facts), *facts]
-            title, _ = headline(replace(brief, facts=tuple(ordered)), HEADLINE_CHARS)
-            lead = ordered[0]
-            who = f"For {self.audience.name}" if lead.named else f"{capital(self.product)} for {self.audience.name}"
-            points = [_cited(fact) for fact in dict.fromkeys([lead, *facts])][:MOST_PROOF_POINTS]
-            concept = Concept(headline=title, message=f"{who}: {lead.quote}", proof_points=points)
+            if self.chat is not None:
+                title, message, best = await wording.concept(self.ctx, self.chat, brief, most=HEADLINE_CHARS)
+            else:
+                ordered = [*leads(facts), *facts]
+                title, _ = headline(replace(brief, facts=tuple(ordered)), HEADLINE_CHARS)
+                lead = ordered[0]
+                who = f"For {self.audience.name}" if lead.named else f"{capital(self.product)} for {self.audience.name}"
+                message, best = f"{who}: {lead.quote}", list(dict.fromkeys([lead, *facts]))
+            points = [_cited(fact) for fact in best][:MOST_PROOF_POINTS]
+            concept = Concept(headline=title, message=message, proof_points=points)
             lines = [f"**{title}**", "", concept.message, "", *(f"- {one.quote} [{one.key}]" for one in points)]
             await self._show(lines)
             await self.ctx.progress(35, title)
@@ -160,6 +176,7 @@ class _Work:
                 except BudgetExceeded:
                     raise
                 except PipelineError as error:
+                    self.errors.append(error)
                     await self._missing(channel, str(error))
                 except Exception:  # noqa: BLE001 - what a copywriter stumbles over costs its channel, not the campaign
                     _log.exception("copy for %s failed", channel)
@@ -170,16 +187,17 @@ class _Work:
                 done = 35 + 45 * (number + 1) / len(self.wanted)
                 await self.ctx.progress(round(done), f"{channel.replace('_', ' ').capitalize()} done")
         if self.wanted and len(self.failed) == len(self.wanted):
-            raise StagesFailed("No channel could be written. " + " ".join(one.reason for one in self.failed[:3]))
+            reasons = " ".join(dict.fromkeys(one.reason for one in self.failed[:3]))
+            raise none_left(f"No channel could be written. {reasons}", self.errors)
 
     async def _written(self, channel: Channel, facts: Sequence[Fact]) -> Copy:
         old = self.channels.get(channel)
         brief = self._brief(facts)
         if old is None:
-            return counted(channel, await COPYWRITER.write(channel, brief))
+            return counted(channel, await self.copywriter.write(channel, brief))
         for step in range(1, VARIANTS + 1):
             again = replace(brief, variant=old.variant + step)
-            copy = counted(channel, await COPYWRITER.write(channel, again))
+            copy = counted(channel, await self.copywriter.write(channel, again))
             if copy.body != old.body:
                 return copy
         raise StagesFailed(f"These sources give no other copy for {channel}.")
@@ -219,7 +237,12 @@ class _Work:
             for key in dict.fromkeys(fact.key for fact in facts)
         )
         return Brief(
-            product=self.product, audience=self.audience.name, facts=tuple(facts), sources=sources, call=self.call
+            product=self.product,
+            audience=self.audience.name,
+            message=self.message,
+            facts=tuple(facts),
+            sources=sources,
+            call=self.call,
         )
 
     def _stage(self, name: str) -> Stage:

@@ -11,6 +11,7 @@ from pipeline.models.extractive import escape, quotable
 from pipeline.models.rank import terms, topic_weights
 from pipeline.models.sentences import flat, split, words
 
+LEAST_EVIDENCE_WORDS = 3
 _MARK = re.compile(r"(?<!\\)\[(\d+)\]")
 
 
@@ -35,7 +36,7 @@ def check(body: str, claims: Sequence[Claim], request: Request) -> list[Failure]
     return [
         *_length(body, request),
         *_structure(body, request),
-        *_topic(body, request),
+        *_topic(body, claims, request),
         *_claims(body, claims, request),
     ]
 
@@ -76,9 +77,10 @@ def _structure(body: str, request: Request) -> Iterator[Failure]:
         yield Failure("text.structure", wrong)
 
 
-def _topic(body: str, request: Request) -> Iterator[Failure]:
+def _topic(body: str, claims: Sequence[Claim], request: Request) -> Iterator[Failure]:
     # The lines of a frame name the topic always; only cited text shows that the text is about it.
     cited = [block.replace("\\", "") for block in re.split(r"\n+", body) if _MARK.search(block)]
+    cited += [claim.quote for claim in claims if not claim.repeated]  # its own words may be others
     if mentions(request.topic, sayable(request.sources)) and not mentions(request.topic, cited):
         yield Failure("topic.missing", f"The text says nothing about the topic: {flat(request.topic)}.")
 
@@ -95,5 +97,7 @@ def _claims(body: str, claims: Sequence[Claim], request: Request) -> Iterator[Fa
             yield Failure("claim.unknown_source", f"There is no source [{claim.key}].")
         elif not claim.quote or flat(claim.quote) not in sources[claim.key]:
             yield Failure("claim.not_in_source", f"Source [{claim.key}] does not say: {claim.quote[:120]}")
-        elif f"[{claim.key}]" not in written or flat(escape(claim.quote)) not in written:
+        elif not claim.repeated and len(words(claim.quote)) < LEAST_EVIDENCE_WORDS:
+            yield Failure("claim.too_short", f"“{claim.quote}” is too little to rest a statement on; cite a sentence.")
+        elif f"[{claim.key}]" not in written or (claim.repeated and flat(escape(claim.quote)) not in written):
             yield Failure("claim.not_in_text", f"The text lacks what it claims from [{claim.key}]: {claim.quote[:120]}")

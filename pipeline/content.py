@@ -1,6 +1,6 @@
 """The built-in pipeline `content`: from source texts to an article, a summary or bullets, every sentence cited.
 
-Rule 1: which model writes is decided in one place (`MODEL`); everything else here holds for any model.
+Rule 1: which model writes is decided elsewhere (`MODEL` offline, `pipeline.models.choosing`); this holds for any.
 Rule 2: a text that fails its checks is never a result: it is written again, at most twice, then the run fails.
 """
 
@@ -9,18 +9,19 @@ import json
 import re
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Annotated, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from pipeline.checking import check, count_words, mentions, sayable
+from pipeline.calling import Writer
+from pipeline.checking import check, count_words, mentions
 from pipeline.context import Context, Stage
-from pipeline.errors import Rejected, StagesFailed
-from pipeline.models import Claim, Format, Request, Source, TextModel, Tone
+from pipeline.errors import Interrupted, Rejected, StagesFailed
+from pipeline.models import Claim, Failure, Format, Request, Source, TextModel, Tone
 from pipeline.models.extractive import Extractive, escape
 from pipeline.models.sentences import flat
+from pipeline.prompting import prompts as load_prompts
 from pipeline.registry import pipeline
 
 PACE_S = 0.04  # between phrases, so that a reader sees the draft grow and can stop it
@@ -86,10 +87,11 @@ class Content(BaseModel):
 
 @dataclass
 class Draft:
-    """A body as it grows."""
+    """A body as it grows; `broken` when its provider failed before the end."""
 
     body: str = ""
     claims: list[Claim] = field(default_factory=list)
+    broken: Interrupted | None = None
 
 
 @pipeline("content")
@@ -102,9 +104,9 @@ async def content(ctx: Context, input: ContentInput) -> Content:
     if not sources:
         raise Rejected("Content is written from sources: give at least one text that says something about the topic.")
     async with _stage(ctx, "load_prompts"):
-        prompts = await ctx.in_thread(_load)
+        prompts = await ctx.in_thread(load_prompts)
         await ctx.progress(10, "Prompts loaded")
-    if not await ctx.in_thread(lambda: mentions(input.topic, sayable(sources))):
+    if not await ctx.in_thread(mentions, input.topic, [source.text for source in sources]):
         await ctx.warning("topic.not_in_sources", f"No source mentions “{flat(input.topic)}”; this is their gist.")
     title = _title(input)
     request = Request(
@@ -122,15 +124,14 @@ async def content(ctx: Context, input: ContentInput) -> Content:
         markdown = _document(prompts, title, draft, request, input.max_words)
         await ctx.progress(60, "Formatted")
     async with _stage(ctx, "validator"):
-        request = replace(request, failures=tuple(await ctx.in_thread(check, draft.body, draft.claims, request)))
-        for failure in request.failures:
-            await ctx.warning(failure.code, failure.message)
+        request = await _judged(ctx, draft, request)
         await ctx.progress(80, "Checked: " + (f"{len(request.failures)} to put right" if request.failures else "good"))
     if request.failures:
         async with _stage(ctx, "retry"):
             draft = await _again(ctx, prompts, request)
             markdown = _document(prompts, title, draft, request, input.max_words)
     async with _stage(ctx, "done"):
+        await ctx.checkpoint()
         await ctx.progress(100, "Done", stats={"words": count_words(markdown), "citations": len(draft.claims)})
     names = {source.key: source.name for source in sources}
     citations = [Citation(key=claim.key, source=names[claim.key], quote=claim.quote) for claim in draft.claims]
@@ -145,13 +146,24 @@ async def _again(ctx: Context, prompts: Environment, request: Request) -> Draft:
         # A block only grows: every attempt has its own.
         draft = await _write(ctx, prompts, request, block=f"body-{attempt + 2}", low=low, high=low + 10 / RETRIES)
         await ctx.draft(_clip(draft.body), message=f"Attempt {attempt + 2}")
-        request = replace(request, failures=tuple(await ctx.in_thread(check, draft.body, draft.claims, request)))
+        request = await _judged(ctx, draft, request)
         if not request.failures:
             return draft
-        for failure in request.failures:
-            await ctx.warning(failure.code, failure.message)
+    if draft.broken:
+        raise draft.broken
     reasons = " ".join(failure.message for failure in request.failures[:3])
     raise StagesFailed(f"No text passed its checks after {RETRIES + 1} attempts. {reasons}")
+
+
+async def _judged(ctx: Context, draft: Draft, request: Request) -> Request:
+    """The request with what is wrong with its draft, which is warned of."""
+    if draft.broken:
+        failures = [Failure("provider.interrupted", str(draft.broken))]
+    else:
+        failures = await ctx.in_thread(check, draft.body, draft.claims, request)
+    for failure in failures:
+        await ctx.warning(failure.code, failure.message)
+    return replace(request, failures=tuple(failures))
 
 
 async def _write(ctx: Context, prompts: Environment, request: Request, *, block: str, low: float, high: float) -> Draft:
@@ -159,37 +171,30 @@ async def _write(ctx: Context, prompts: Environment, request: Request, *, block:
     prompt = prompts.get_template("generator.md.j2").render(**vars(request))
     names = {source.key: source.name for source in request.sources}
     draft, shown, count = Draft(), low, 0
-    async with aclosing(MODEL.write(prompt, request)) as pieces:
-        async for piece in pieces:
-            await ctx.checkpoint()
-            draft.body += piece.text
-            draft.claims += piece.claims
-            count += len(piece.text.split())
-            cites = [{"key": claim.key, "source": names.get(claim.key, "")} for claim in piece.claims]
-            await ctx.delta(block, piece.text, cites=cites or None)
-            reached = round(low + (high - low) * min(count / request.max_words, 1))
-            if reached > shown:
-                shown = reached
-                await ctx.progress(reached, "Writing", stats={"words": count})
-            await asyncio.sleep(PACE_S)
+    writer = Writer(ctx, MODEL)
+    try:
+        async with aclosing(writer.write(prompt, request)) as pieces:
+            async for piece in pieces:
+                await ctx.checkpoint()
+                draft.body += piece.text
+                draft.claims += piece.claims
+                count += len(piece.text.split())
+                cites = [{"key": claim.key, "source": names.get(claim.key, "")} for claim in piece.claims]
+                await ctx.delta(block, piece.text, cites=cites or None)
+                reached = round(low + (high - low) * min(count / request.max_words, 1))
+                if reached > shown:
+                    shown = reached
+                    await ctx.progress(reached, "Writing", stats={"words": count})
+                if writer.at_leisure:
+                    await asyncio.sleep(PACE_S)
+    except Interrupted as error:
+        draft.broken = error
     await ctx.delta(block, "", done=True)
     return draft
 
 
 def _stage(ctx: Context, name: str) -> Stage:
     return ctx.stage(name, index=STAGES.index(name) + 1, of=len(STAGES))
-
-
-@lru_cache(maxsize=1)
-def _load() -> Environment:
-    """The templates, every one compiled, so that a broken one shows before anything is written."""
-    loader = PackageLoader("pipeline", "prompts")
-    # Markdown and plain prompts, not HTML.
-    prompts = Environment(loader=loader, autoescape=False, undefined=StrictUndefined)  # nosec B701 # noqa: S701 - see above
-    for name in loader.list_templates():
-        if name.endswith(".j2"):
-            prompts.get_template(name)
-    return prompts
 
 
 def _document(prompts: Environment, title: str, draft: Draft, request: Request, max_words: int) -> str:

@@ -9,12 +9,14 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
 from pydantic import TypeAdapter
+
+from pipeline.spending import EXPECTED_OUTPUT_TOKENS, Call, Priced, Spending, Usage, budget_of
 
 Fields = dict[str, Any]
 P = ParamSpec("P")
@@ -47,6 +49,12 @@ class Context:
         self.run = run
         self.options: Mapping[str, Any] = options or {}
         self._sink = sink
+        self._spending = Spending(sink.emit, limit_usd=budget_of(self.options))
+
+    @property
+    def usage(self) -> Usage:
+        """What the calls to models took that have ended so far."""
+        return self._spending.usage.model_copy()
 
     def stage(self, name: str, *, index: int, of: int) -> "Stage":
         """Bracket one stage, `index` counted from 1 out of `of`; used as `async with`.
@@ -76,6 +84,14 @@ class Context:
     async def warning(self, code: str, message: str) -> None:
         """Say that something went wrong and the run goes on without it."""
         await self._sink.emit("warning", {"code": code, "message": message})
+
+    def llm(self, model: Priced, *, given: int, expected: int = EXPECTED_OUTPUT_TOKENS, streams: bool = True) -> Call:
+        """Bracket one call to a model that is paid for; used as `async with`, whose value is told what comes.
+
+        `given`: tokens of the prompt, estimated (`pipeline.spending.tokens`); `expected`: of an answer. The call is
+        told by `llm.started` and `llm.completed`. Raises OverBudget when the run's `budget_usd` is spent.
+        """
+        return self._spending.call(model, given=given, expected=expected, streams=streams)
 
     async def checkpoint(self) -> None:
         """A place where the run may be paused or cancelled; call it between pieces of work."""
@@ -173,6 +189,19 @@ async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs)
 
     threading.Thread(target=work, name=getattr(function, "__name__", "in_thread"), daemon=True).start()
     return await outcome
+
+
+async def side_by_side(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run these until all have ended. The first that raises cancels the others and is raised as itself, not in a group.
+
+    What ends a run must reach it as what it is.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                group.create_task(work)
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
 
 
 def _present(**fields: Any) -> Fields:

@@ -36,7 +36,7 @@ LIMITS: Final[dict[Channel, dict[str, int]]] = {
     "blog": {"headline": 80, "body": 6_000},
     "sms": {"body": 160},
 }
-_MARKDOWN: Final = ("landing_page", "blog")
+MARKDOWN: Final = ("landing_page", "blog")
 _MOST: Final = {"email": 5, "landing_page": 9, "social": 1, "ad": 1, "sms": 1}
 _LEAST: Final = {"email": 1, "landing_page": 2, "blog": 3}
 _SHORT: Final = {"social": 190, "ad": 90, "sms": 110}  # the one line that they have for a fact
@@ -48,11 +48,12 @@ _BLANK = re.compile(r"\n{3,}")
 
 
 class Cited(BaseModel):
-    """`quote` stands in the source `key`, but for white space."""
+    """`quote` stands in the source `key`, but for white space; `repeated`: the copy has it word for word."""
 
     key: str
     source: str
     quote: str
+    repeated: bool = True
 
 
 class Copy(BaseModel):
@@ -79,10 +80,14 @@ class Copy(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Brief:
-    """What every channel's copy is written from. Another `variant` leads with another fact, in other words."""
+    """What every channel's copy is written from. Another `variant` leads with another fact, in other words.
+
+    `message` is the concept's, once there is one.
+    """
 
     product: str
     audience: str
+    message: str = ""
     facts: tuple[Fact, ...]
     sources: tuple[Source, ...]
     call: str = ""
@@ -113,7 +118,7 @@ class Templates:
                     return copy
         copy = _copy(channel, replace(brief, facts=()))
         if least or not fits(channel, copy):
-            raise StagesFailed(_too_long(channel, copy))
+            raise StagesFailed(too_long(channel, copy))
         return copy
 
 
@@ -178,7 +183,7 @@ def _led(brief: Brief) -> Iterator[Brief]:
 
 def _copy(channel: Channel, brief: Brief, *, article: str = "", claims: Sequence[Cited] = ()) -> Copy:
     said = list(claims)
-    written = escape if channel in _MARKDOWN else flat
+    written = escape if channel in MARKDOWN else flat
     title, cited = headline(brief, LIMITS[channel].get("subject", LIMITS[channel].get("headline", 60)))
     said += cited if channel not in _SHORT else []
     other = tuple(fact for fact in brief.facts[1:] if all(one.quote not in flat(fact.quote) for one in cited))
@@ -247,7 +252,7 @@ async def _blog(brief: Brief) -> Copy:
             claims += [Cited(key=claim.key, source=names[claim.key], quote=claim.quote) for claim in piece.claims]
     copy = _copy("blog", replace(led, facts=led.facts[:1]), article=text.strip(), claims=claims)
     if not fits("blog", copy):
-        raise StagesFailed(_too_long("blog", copy))
+        raise StagesFailed(too_long("blog", copy))
     return copy
 
 
@@ -255,7 +260,8 @@ def _distinct(claims: Sequence[Cited]) -> list[Cited]:
     return list({(one.key, one.quote): one for one in claims}.values())
 
 
-def _too_long(channel: Channel, copy: Copy) -> str:
+def too_long(channel: Channel, copy: Copy) -> str:
+    """Which parts do not keep the channel's lengths, in words."""
     over = [
         f"{part} {copy.characters.get(part, 0)} of {most}"
         for part, most in LIMITS[channel].items()

@@ -14,10 +14,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from pipeline.actions import ACTIONS, Job, Output
-from pipeline.context import Context
+from pipeline.actions import ACTIONS, MODEL, Job, Output
+from pipeline.calling import Writer
+from pipeline.context import Context, side_by_side
 from pipeline.documents import Documents, as_sources
-from pipeline.errors import BudgetExceeded, PipelineError, Rejected, StagesFailed
+from pipeline.errors import BudgetExceeded, PipelineError, ProviderRefused, Rejected, none_left
 from pipeline.models import Source
 from pipeline.registry import pipeline
 
@@ -124,15 +125,13 @@ async def crew(ctx: Context, input: CrewInput) -> CrewResult:
     work = _Work(ctx, input.goal, documents, {task.id: task for task in tasks}, agents)
     for task in tasks:
         await work.say(task, "waiting", depends_on=task.depends_on)
-    async with asyncio.TaskGroup() as group:
-        for task in tasks:
-            group.create_task(work.take(task), name=task.id)
+    await side_by_side(work.take(task) for task in tasks)
     needed = {one for task in tasks for one in task.depends_on}
     final = [task for task in tasks if task.id not in needed]
     done = [task for task in final if task.id in work.outputs]
     if not done:
         errors = [f"{name}: {one.error}" for name, one in work.results.items() if one.status == "failed"]
-        raise StagesFailed(f"No final task was done. {' '.join(errors)}"[:1000])
+        raise none_left(f"No final task was done. {' '.join(errors)}"[:1000], work.errors)
     whole = [work.outputs[task.id].markdown for task in done]
     if len(done) > 1:
         whole = [f"## {work.titles[task.id]}\n\n{text}" for task, text in zip(done, whole, strict=True)]
@@ -151,9 +150,11 @@ class _Work:
     agents: dict[str, Agent]
     results: dict[str, TaskResult] = field(default_factory=dict)
     outputs: dict[str, Output] = field(default_factory=dict)
+    errors: list[Exception] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._ended = {name: asyncio.Event() for name in self.tasks}
+        self._writer = Writer(self.ctx, MODEL, shown=False)
         self._place = asyncio.Semaphore(MOST_AT_ONCE)
         roles = [self.agents[task.agent].role for task in self.tasks.values()]
         self.titles = {
@@ -191,12 +192,15 @@ class _Work:
             except BudgetExceeded:
                 raise
             except Exception as error:  # an agent's failure is its own, whatever it is
-                again = result.attempts <= RETRIES and not isinstance(error, Rejected)
+                # A provider's model has had its attempts within the call, so only bugs are left to try again.
+                hopeless = (Rejected, ProviderRefused) if self._writer.at_leisure else PipelineError
+                again = result.attempts <= RETRIES and not isinstance(error, hopeless)
                 # The words of an unexpected exception are not for viewers.
                 result.error = str(error) if isinstance(error, PipelineError) else f"{type(error).__name__}"
                 log.warning("task %s of run %s failed", task.id, self.ctx.run, exc_info=error)
                 if not again:
                     result.status = "failed"
+                    self.errors.append(error)
                     raise _Failed(result) from error
                 await self.say(task, "retrying", attempt=result.attempts, error=result.error)
                 await asyncio.sleep(PACE_S * 10 * result.attempts)
@@ -244,6 +248,7 @@ class _Work:
             inputs={one: self.outputs[one] for one in task.depends_on},
             titles=self.titles,
             max_words=self.agents[task.agent].max_words,
+            writer=self._writer,
         )
 
 

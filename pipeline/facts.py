@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pipeline.models import Source
 from pipeline.models.extractive import quotable
 from pipeline.models.rank import Ranking, select, term, terms, topic_weights
-from pipeline.models.sentences import Sentence, balanced, ended, flat, split, word_set, words
+from pipeline.models.sentences import Sentence, balanced, ended, flat, shouted, split, word_set, words
 
 MOST_WORDS = 34
 MOST_CHARS = 260
@@ -43,6 +43,7 @@ _SPEAKER = re.compile(r"\b(?:i|i'm|i've|i'll|me|my|he|she|him|his|her|said|says|
 _MAKER = re.compile(r"(?:we|our)\b", re.IGNORECASE)  # of the makers, not of what they make
 _ELSEWHERE = re.compile(r"\b(?:there(?! (?:is|are|was|were))|the (?:former|latter|same)|above|below)\b", re.IGNORECASE)
 _ANYONE = word_set("people person persons anyone everyone customer customers user users reader readers")
+_CODE = re.compile(r"`[^`\n]*`")
 _FIGURE = re.compile(r"\d|[%€$£]")
 _BREAK = re.compile(
     r" (?=[—–])|[;:](?= )|,(?= (?:and|which|who|so|with|for|as|where|while|because)\b)| (?=(?:which|so that|where)\b)"
@@ -106,7 +107,7 @@ def find(product: str, audience: str, sources: Sequence[Source], *, most: int) -
     return Found(
         facts=tuple(facts[kept[index]] for index in order),
         reservations=tuple(fact for fact in against if fact.named or fact.rests)[:3],
-        mentioned=any(names(product, sentence.text) for sentence in sentences),
+        mentioned=any(names(product, source.text) for source in sources),
         sentences=len(sentences),
     )
 
@@ -131,8 +132,9 @@ def speaking(audience: str) -> set[str]:
 
 
 def names(product: str, text: str) -> bool:
-    """Whether at least half of the product's telling words stand in the text."""
+    """Whether at least half of the product's telling words stand in the text; what stands in code names nothing."""
     wanted = set(terms(product)) or {term(word) for word in words(product)}
+    text = _CODE.sub(" ", text)
     return bool(wanted) and 2 * len(wanted & {term(word) for word in words(text)}) >= len(wanted)
 
 
@@ -199,7 +201,7 @@ def _readable(sentence: Sentence, *, about: bool) -> bool:
     if not (3 if sentence.item else 5) <= count <= MOST_WORDS or len(text) > MOST_CHARS or not quotable(sentence):
         return False
     whole = ended(text) or (sentence.item and not text.endswith((":", ",", ";")))
-    if not whole or sentence.spoken or not balanced(text) or text.endswith("?") or text.upper() == text:
+    if not whole or sentence.spoken or not balanced(text) or text.endswith("?") or shouted(text):
         return False
     if _ELSEWHERE.search(text) or text[0] in "\"'“‘«([_" or (text[0].islower() and not sentence.item):
         return False
@@ -224,4 +226,6 @@ def _merit(fact: Fact, *, about: bool) -> float:
         merit *= 0.5
     if any(mark in fact.quote for mark in '"“!'):
         merit *= 0.5
+    if _CODE.search(fact.quote):
+        merit *= 0.4
     return merit

@@ -9,14 +9,20 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import chain
 
 from pydantic import BaseModel, Field
 
+from pipeline.calling import Writer, ask
+from pipeline.context import Context
 from pipeline.models import Request, Source
+from pipeline.models.chat import Chat, chosen
 from pipeline.models.extractive import Extractive, quotable
 from pipeline.models.rank import term, terms, topic_weights
-from pipeline.models.sentences import Sentence, flat, split, words
+from pipeline.models.sentences import Sentence, flat, joined, split, words
+from pipeline.prompting import prompt
 
+MOST_CHOICE = 300  # sentences that a model is given to choose from
 SECTION_WORDS = 110  # of points: about five sentences
 _ESCAPED = re.compile(r"\\([^\w\s])")
 
@@ -88,19 +94,70 @@ def plan(topic: str, found: Sequence[Hits], *, most: int) -> Strategy:
     return Strategy(sources, subjects, max(1, min(most, round(sentences / 4))))
 
 
-async def outline(topic: str, strategy: Strategy) -> list[Section]:
+async def outline(ctx: Context, topic: str, strategy: Strategy, found: Sequence[Hits]) -> list[Section]:
     """The sections with their points. Raises Rejected when the documents hold nothing that can be quoted."""
+    if (chat := chosen()) is not None and (choice := _choice(strategy, found)):
+        return await _asked(ctx, chat, topic, strategy, choice)
     request = Request(
         topic=topic, sources=strategy.sources, tone="concise", max_words=max(60, SECTION_WORDS * strategy.sections)
     )
     names, points = list[str](), list[list[Point]]()
-    async with aclosing(Extractive().write("", request)) as pieces:
+    text = prompt("generator.md.j2", **vars(request))
+    async with aclosing(Writer(ctx, Extractive()).write(text, request)) as pieces:
         async for piece in pieces:
             if piece.text.startswith("## "):
                 names.append(_ESCAPED.sub(r"\1", flat(piece.text[3:])))
                 points.append([])
             points[-1] += [Point(text=claim.quote, source=claim.key) for claim in piece.claims]
+    while len(points) > strategy.sections:
+        at = min(range(len(points) - 1), key=lambda at: len(points[at]) + len(points[at + 1]))
+        points[at] += points.pop(at + 1)
+        del names[at + 1]
     return [Section(heading=name, points=held) for name, held in zip(names, points, strict=True) if held]
+
+
+class PlannedSection(BaseModel):
+    heading: str = Field(min_length=1, max_length=200)
+    points: list[str] = Field(min_length=1, max_length=20, description="Numbers of sentences, in a good order.")
+
+
+class Plan(BaseModel):
+    """What a model answers when it is asked for an outline."""
+
+    sections: list[PlannedSection] = Field(min_length=1, max_length=12)
+
+
+def _choice(strategy: Strategy, found: Sequence[Hits]) -> dict[str, Point]:
+    """The sentences that a model may choose from, by number, `2.7` being one of document 2; evenly of all documents."""
+    texts = {one.source.key: [each.text for each in one.verified] for one in found}
+    if not any(texts.values()):
+        texts = {one.key: [each.text for each in split(one.text) if quotable(each)] for one in strategy.sources}
+    points = [
+        [(f"{key}.{at}", Point(text=flat(text), source=key)) for at, text in enumerate(held, 1) if len(text) <= 1_000]
+        for key, held in texts.items()
+        if key in {one.key for one in strategy.sources}
+    ]
+    share = MOST_CHOICE // max(len(points), 1)
+    return dict(chain.from_iterable(held[:: max(1, -(-len(held) // share))] for held in points))
+
+
+async def _asked(ctx: Context, chat: Chat, topic: str, strategy: Strategy, choice: dict[str, Point]) -> list[Section]:
+    """The outline by a model: it orders and names, the points are the documents' own."""
+
+    def wrong(plan: Plan) -> list[str]:
+        named = [number for section in plan.sections for number in section.points]
+        faults = [f"There is no sentence {number}." for number in named if number not in choice]
+        faults += [f"Sentence {number} is used twice." for number in set(named) if named.count(number) > 1]
+        if len(plan.sections) > strategy.sections:
+            faults.append(f"There are {len(plan.sections)} sections; at most {strategy.sections} are wanted.")
+        return faults
+
+    text = prompt("outline.md.j2", topic=topic, sections=strategy.sections, choice=choice, sources=strategy.sources)
+    plan = await ask(ctx, chat, text, Plan, wrong=wrong)
+    return [
+        Section(heading=flat(section.heading), points=[choice[number] for number in section.points])
+        for section in plan.sections
+    ]
 
 
 def supported(sections: Sequence[Section], sources: Sequence[Source]) -> tuple[list[Section], list[Point]]:
@@ -161,7 +218,7 @@ def _joined(runs: Sequence[tuple[str, list[str]]], names: dict[str, str]) -> tup
     """One source for each stretch of runs from the same document, a paragraph for each run."""
     made: list[Source] = []
     for key, texts in runs:
-        text = " ".join(texts)
+        text = joined(texts) if len(texts) == 1 else " ".join(texts)
         if made and made[-1].key == key:
             made[-1] = Source(key, names[key], f"{made[-1].text}\n\n{text}")
         else:

@@ -45,6 +45,7 @@ _EXPRESSION = re.compile(
 _OPERATES = re.compile(r"[\d).]\s*(?:\*\*|//|[+*/%-])\s*[-(\da-z.]|[a-z]\s*\(")
 _DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}|\d+(?:-\d+)+|\d{4}/\d{2}")
 _CUE = re.compile(r"\b(?:calculate|compute|evaluate|work out|what is|what's|how much is)\W*$", re.IGNORECASE)
+_ASKS = re.compile(r"\b(?:who|whom|whose|what|when|where|why|which|how)\b", re.IGNORECASE)
 _ORDERS = word_set("""
     calculate compute evaluate work out please also then and tell me find show give fetch get read open download
     look page url site answer question documents document text texts what is result sum count summarise say
@@ -69,6 +70,7 @@ class Done:
     step: Step
     result: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
+    declined: bool = False  # by a person
 
 
 def plan(task: str) -> list[Step]:
@@ -85,6 +87,8 @@ def plan(task: str) -> list[Step]:
         counts += counted
         calculated, left = _arithmetic(left)
         counts += calculated
+        if calculated and not _ASKS.search(_CUE.sub("", left.strip(" .,:;!?-="))):
+            continue  # what is left only led up to the sum
         if query := _question(left):
             counts.append(Step("search", {"query": query}, f"search for “{query}”"))
     return _unique(steps + counts)

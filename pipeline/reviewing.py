@@ -83,17 +83,21 @@ def _claims(copy: Copy, product: str, audience: str, sources: Sequence[Source]) 
     wrong += [
         f"The copy no longer says: “{claim.quote[:120]}”."
         for claim in copy.claims
-        if flat(_plain(claim.quote)).casefold() not in shown.casefold()
+        if claim.repeated and flat(_plain(claim.quote)).casefold() not in shown.casefold()
     ]
     if foreign := _foreign(copy, shown, product, audience, sources):
         wrong.append(f"No source has: {', '.join(foreign[:8])}.")
     count = len(copy.claims)
-    right = f"{plural(count, 'claim')}, word for word from the sources." if count else "Nothing is claimed."
+    how = "word for word from the sources" if all(one.repeated for one in copy.claims) else "which the sources have"
+    right = f"{plural(count, 'claim')}, {how}." if count else "Nothing is claimed."
     return _finding("claims", " ".join(wrong), right)
 
 
 def _foreign(copy: Copy, shown: str, product: str, audience: str, sources: Sequence[Source]) -> list[str]:
-    """Telling words and numbers that are neither quoted nor known from brief, sources or templates."""
+    """Telling words and numbers that are neither quoted nor known from brief, sources or templates.
+
+    Of a copy that says what it claims in its own words only the numbers: its words are bound to be others.
+    """
     own = shown
     for claim in sorted(copy.claims, key=lambda claim: -len(claim.quote)):
         own = own.replace(flat(_plain(claim.quote)), " ")
@@ -101,10 +105,16 @@ def _foreign(copy: Copy, shown: str, product: str, audience: str, sources: Seque
     # A hashtag joins the product's words.
     vocabulary = {*frame_terms(), *terms(known), "".join(re.findall(r"\w+", product.lower()))}
     tags = {word.casefold() for word in re.findall(r"#(\w+)", own)}
-    numbers = set(_NUMBER.findall(known))
     found = [one for one in terms(own) if one not in vocabulary and one not in tags]
-    found += [one for one in _NUMBER.findall(own) if one not in numbers]
-    return list(dict.fromkeys(found))
+    if not all(claim.repeated for claim in copy.claims):
+        found = []
+    return list(dict.fromkeys([*found, *foreign_numbers(own, known)]))
+
+
+def foreign_numbers(text: str, known: str) -> list[str]:
+    """Numbers that a text has and what is known has not."""
+    numbers = set(_NUMBER.findall(known))
+    return [one for one in _NUMBER.findall(text) if one not in numbers]
 
 
 def _call(channel: Channel, copy: Copy) -> Finding:

@@ -23,6 +23,11 @@ MOST_PASSAGES = 3
 MOST_SENTENCES = 4000
 EXCERPT_CHARS = 600
 _WEAK = word_set("find happen mention want explain describe called name know get use happened mentioned")
+_ASKING = word_set("""
+    wer wen wem was wann wo wohin warum wieso wie viel viele hoch lang welche welcher welches qui que quoi quand où
+    pourquoi comment combien quel quelle quién qué cuándo dónde cómo cuánto cuántos cuál chi cosa quando dove perché
+    quanto
+""")
 _WANTS = {
     "who": re.compile(r"(?<=\w )(?:[A-Z][a-z]+|[Ii])\b"),
     "when": re.compile(
@@ -106,7 +111,8 @@ def _search(documents: tuple[Source, ...], query: str) -> dict[str, Any]:
     sentences = [
         sentence for at, one in enumerate(documents) for sentence in split(one.text, at) if quotable(sentence)
     ][:MOST_SENTENCES]
-    bags = [set(terms(sentence.text)) for sentence in sentences]
+    # What stands under a heading is about it.
+    bags = [set(terms(f"{sentence.heading} {sentence.text}")) for sentence in sentences]
     spread = Counter(one for bag in bags for one in bag)
     wanted = {one: topic_weights(one, spread) for one in dict.fromkeys(terms(query))}
     rarity = {one: math.log((len(bags) + 1) / (found + 0.5)) for one, found in spread.items()}
@@ -122,7 +128,10 @@ def _search(documents: tuple[Source, ...], query: str) -> dict[str, Any]:
     # Who was named a sentence ago is often "he" in the next.
     near = [score + 0.25 * before for score, before in zip(scores, [0.0, *scores], strict=False)]
     order = sorted((at for at in range(len(near)) if scores[at] > 0), key=lambda at: (-near[at], at))
-    best = [at for at in order if near[at] >= 0.5 * near[order[0]]][:MOST_PASSAGES]
+    once: dict[str, int] = {}
+    for at in order:
+        once.setdefault(sentences[at].text, at)
+    best = [at for at in once.values() if near[at] >= 0.5 * near[order[0]]][:MOST_PASSAGES]
     passages = [
         {
             "key": documents[sentences[at].source].key,
@@ -131,7 +140,8 @@ def _search(documents: tuple[Source, ...], query: str) -> dict[str, Any]:
         }
         for at in best
     ]
-    return {"passages": passages, "missing": [one for one, near in wanted.items() if not near]}
+    missing = [one for one, near in wanted.items() if not near and len(one) > 1 and one not in _ASKING]
+    return {"passages": passages, "missing": missing}
 
 
 def _fitness(sentence: Sentence, query: str) -> float:

@@ -12,7 +12,7 @@ from uuid import NAMESPACE_URL, uuid4, uuid5
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from pipeline.blocks import BlockCitation, Blocks, FailedBlock
-from pipeline.checking import count_words
+from pipeline.checking import count_words, mentions
 from pipeline.context import Context
 from pipeline.documents import Documents, as_sources, plural
 from pipeline.errors import Rejected
@@ -109,9 +109,11 @@ async def autopilot(ctx: Context, input: AutopilotInput) -> Outline:
             found.append(await ctx.in_thread(search, input.topic, source))
             stats["hits"] += found[-1].hits
             stats["verified"] += len(found[-1].verified)
-            await ctx.progress(5 + 35 * (number + 1) / len(sources), f"Searched “{source.name}”", stats={**stats})
+            await ctx.progress(
+                round(5 + 35 * (number + 1) / len(sources)), f"Searched “{source.name}”", stats={**stats}
+            )
             await asyncio.sleep(PACE_S)
-        if not stats["verified"]:
+        if not stats["verified"] and not mentions(input.topic, [source.text for source in sources]):
             await ctx.warning(
                 "topic.not_in_documents", f"No document mentions “{flat(input.topic)}”; this is their gist."
             )
@@ -123,7 +125,7 @@ async def autopilot(ctx: Context, input: AutopilotInput) -> Outline:
         await ctx.draft("\n".join(lines), message="Strategy")
         await ctx.progress(50, lines[0], stats={**stats})
     async with ctx.stage("outline", index=3, of=len(AUTOPILOT)):
-        sections = await outline(input.topic, strategy)
+        sections = await outline(ctx, input.topic, strategy, found)
         shown = f"# {flat(input.topic)}\n"
         for number, section in enumerate(sections):
             shown += f"\n## {section.heading}\n\n"
@@ -133,7 +135,7 @@ async def autopilot(ctx: Context, input: AutopilotInput) -> Outline:
                 await ctx.draft(shown)
                 await asyncio.sleep(PACE_S)
             stats["sections"] = number + 1
-            await ctx.progress(50 + 45 * (number + 1) / len(sections), section.heading, stats={**stats})
+            await ctx.progress(round(50 + 45 * (number + 1) / len(sections)), section.heading, stats={**stats})
     async with ctx.stage("done", index=4, of=len(AUTOPILOT)):
         await ctx.checkpoint()
         await ctx.progress(100, "Outline ready", stats={**stats})
@@ -189,7 +191,7 @@ async def _prepared(ctx: Context, input: GenerationInput) -> tuple[Sequence[Sour
     if not input.outline:
         found = [await ctx.in_thread(search, input.topic, source) for source in _documents(input.documents)]
         strategy = await ctx.in_thread(plan, input.topic, found, most=max(1, min(6, input.max_words // 120)))
-        return sources, await outline(input.topic, strategy)
+        return sources, await outline(ctx, input.topic, strategy, found)
     if not sources:
         points = [point for section in input.outline for point in section.points]
         return [

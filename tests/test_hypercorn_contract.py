@@ -1,4 +1,4 @@
-"""What gateway/server.py stands on inside Hypercorn: when a release moves one of these, this says which."""
+"""What `http1` and `server` stand on inside Hypercorn: when a release moves one of these, this says which."""
 
 import asyncio
 import inspect
@@ -21,11 +21,11 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 from wsproto.events import TextMessage
 
-from gateway import server
+from gateway import http1, server
 from tests.broker.doubles import in_loop
 
 # What the subclasses add of their own.
-OURS = ("_wire", "_pipelined", "_time_request", "_cut_late", "owes_request")
+OURS = ("pipelined", "drain", "_lost", "_time_request", "_cut_late", "owes_request")
 
 
 def parameters(function) -> list[str]:
@@ -108,10 +108,10 @@ def test_the_overridden_are_still_called_where_they_were():
     assert "self.protocol_send" in inspect.getsource(TCPServer)
     assert "__await__" in vars(TCPServer)
     for ours, theirs in [
-        (server.Http1, H11Protocol),
-        (server.Http1Wrapper, ProtocolWrapper),
-        (server.Connection, TCPServer),
-        (server.Truncated, WebsocketBuffer),
+        (http1.Http1, H11Protocol),
+        (http1.Http1Wrapper, ProtocolWrapper),
+        (http1.Connection, TCPServer),
+        (http1.Truncated, WebsocketBuffer),
     ]:
         for name in vars(ours):
             if not name.startswith("__") or name == "__init__":
@@ -150,7 +150,7 @@ async def _connection() -> None:
 
 
 def test_a_request_is_owed_from_its_first_byte_to_its_last_and_by_a_new_connection_at_once():
-    class Probe(server.Http1):
+    class Probe(http1.Http1):
         def __init__(self) -> None:
             self.keep_alive_requests = 0
             self.connection = h11.Connection(h11.SERVER)
@@ -186,7 +186,7 @@ def test_a_websocket_message_that_is_too_long_raises_and_ours_keeps_what_it_has(
     theirs = WebsocketBuffer(10)
     with pytest.raises(FrameTooLargeError):
         theirs.extend(TextMessage("a" * 11, message_finished=True))
-    ours = server.Truncated(10)
+    ours = http1.Truncated(10)
     for _ in range(1000):
         ours.extend(TextMessage("a" * 8, message_finished=False))
     assert 10 < ours.length <= 24
@@ -200,7 +200,7 @@ def test_ours_refuses_what_would_turn_into_another_protocol():
 async def _other_protocols() -> None:
     answers = []
 
-    class Probe(server.Http1):
+    class Probe(http1.Http1):
         def __init__(self) -> None:
             pass
 

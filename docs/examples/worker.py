@@ -6,11 +6,13 @@ finish. Standard library only. See docs/agent.md.
 
     export RUNCAST_URL=http://127.0.0.1:8000
     export RUNCAST_TOKEN=…      # scopes runs:start runs:delegate runs:read runs:publish
-    python docs/examples/worker.py --owner alice README.md clients/PROTOCOL.md
+    python docs/examples/worker.py --owner alice --journal words.json README.md clients/PROTOCOL.md
 
 Rule 1: every request may be repeated. A start carries an Idempotency-Key, everything else a Producer header with a
 number that goes up by one for each new request; the gateway answers a repeat as it did the first time.
 Rule 2: what the gateway refuses for good ends the worker; what may pass is tried again with the same number.
+Rule 3: a request stands in the journal before it is sent. A worker that died is started again with the same journal:
+it repeats the last request, under its number, and goes on behind it.
 """
 
 import argparse
@@ -83,33 +85,68 @@ class Gateway:
 
 
 class Run:
-    """A run of the pipeline `external` that this process publishes."""
+    """A run of the pipeline `external` that this process publishes.
 
-    def __init__(self, gateway: Gateway, *, owner: str, title: str) -> None:
+    `journal`: a file that lets another process go on where this one died; `note` is what that process needs to know.
+    """
+
+    def __init__(self, gateway: Gateway, *, owner: str, title: str, journal: Path | None = None) -> None:
         self._gateway = gateway
-        body = {"pipeline": "external", "input": {"title": title}, "owner": owner}
-        self.id: str = gateway.call("POST", "/runs", body, **{"Idempotency-Key": str(uuid.uuid4())})["id"]
-        self._producer = f"worker-{self.id}"
-        # A worker that takes a run over from one that died comes with a later epoch, and the old one is fenced off.
-        self._epoch = int(time.time())
-        self._seq = 0
+        self._journal = journal
+        if journal is not None and journal.exists():
+            self._kept: Json = json.loads(journal.read_text(encoding="utf-8"))
+        else:
+            body = {"pipeline": "external", "input": {"title": title}, "owner": owner}
+            # A worker that takes a run over without its journal comes with a later epoch: the old one is fenced off.
+            self._kept = {"start": body, "key": str(uuid.uuid4()), "epoch": int(time.time()), "seq": 0, "note": None}
+            self._keep()
+        self.id: str = gateway.call("POST", "/runs", self._kept["start"], **{"Idempotency-Key": self._kept["key"]})[
+            "id"
+        ]
 
-    def publish(self, *events: Json) -> None:
+    def repeat(self) -> None:
+        """Send the journal's last request again: whether it arrived, the process that died did not know."""
+        if self._kept["seq"]:
+            self._send()
+
+    @property
+    def note(self) -> Any:
+        """What was noted with the last request; None before the first."""
+        return self._kept["note"]
+
+    def publish(self, *events: Json, note: Any = None) -> None:
         """Append the events, all or none, exactly once."""
-        self._numbered("events", {"events": list(events)})
+        self._numbered("events", {"events": list(events)}, note)
 
     def finish(self, status: str, **more: Any) -> Json:
         """End the run. One that was cancelled in the meantime ends cancelled, whatever is said here."""
-        return self._numbered("finish", {"status": status, **more})
+        if self._kept.get("what") == "finish":
+            return self._send()
+        return self._numbered("finish", {"status": status, **more}, self.note)
 
     def cancelled(self) -> bool:
         """Whether the user has stopped the run."""
         return self._gateway.call("GET", f"/runs/{self.id}")["status"] in ("cancelling", "cancelled")
 
-    def _numbered(self, what: str, body: Json) -> Json:
-        self._seq += 1
-        producer = f"{self._producer}; epoch={self._epoch}; seq={self._seq}"
-        return self._gateway.call("POST", f"/runs/{self.id}/{what}", body, Producer=producer)
+    def _numbered(self, what: str, body: Json, note: Any) -> Json:
+        self._kept |= {"seq": self._kept["seq"] + 1, "what": what, "body": body, "note": note}
+        self._keep()
+        return self._send()
+
+    def _send(self) -> Json:
+        kept = self._kept
+        producer = f"worker-{self.id}; epoch={kept['epoch']}; seq={kept['seq']}"
+        return self._gateway.call("POST", f"/runs/{self.id}/{kept['what']}", kept["body"], Producer=producer)
+
+    def _keep(self) -> None:
+        """Write the journal so that whoever reads it finds the old one or the new one, whole."""
+        if self._journal is not None:
+            beside = self._journal.with_name(self._journal.name + ".new")
+            with beside.open("w", encoding="utf-8") as file:
+                json.dump(self._kept, file)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self._journal)
 
 
 def exchange(method: str, url: str, content: bytes | None, headers: dict[str, str]) -> tuple[int, Json]:
@@ -129,16 +166,19 @@ def exchange(method: str, url: str, content: bytes | None, headers: dict[str, st
 
 
 def work(run: Run, files: Iterable[Path]) -> bool:
-    """Count the words of the files; False when the user stopped it."""
+    """Count the words of the files, those that are noted as done left out; False when the user stopped it."""
+    run.repeat()
     paths = list(files)
-    total: Counter[str] = Counter()
-    for number, path in enumerate(paths, 1):
+    note = run.note or {"begun": 0, "done": 0, "words": {}}
+    total = Counter(note["words"])
+    for number, path in enumerate(paths[note["done"] :], note["done"] + 1):
         if run.cancelled():
             run.finish("cancelled")
             return False
         stage = {"stage": path.name, "index": number, "of": len(paths)}
         began = time.monotonic()
-        run.publish({"type": "stage.started", **stage})
+        if note["begun"] < number:
+            run.publish({"type": "stage.started", **stage}, note={**note, "begun": number})
         words = Counter(re.findall(r"\w+", path.read_text(encoding="utf-8", errors="replace").lower()))
         total += words
         often = ", ".join(f"{word} ({count})" for word, count in words.most_common(5))
@@ -152,6 +192,7 @@ def work(run: Run, files: Iterable[Path]) -> bool:
                 "progress": round(100 * number / len(paths)),
             },
             {"type": "stage.completed", **stage, "duration_ms": round((time.monotonic() - began) * 1000)},
+            note=(note := {"begun": number, "done": number, "words": dict(total)}),
         )
     result = {"files": len(paths), "words": total.total(), "different": len(total)}
     return bool(run.finish("completed", result=result)["status"] == "completed")
@@ -160,24 +201,28 @@ def work(run: Run, files: Iterable[Path]) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Count the words of files, for a user to watch.")
     parser.add_argument("--owner", required=True, help="the `sub` of the user whose run it is")
+    parser.add_argument("--journal", type=Path, help="a file to go on from after a crash")
     parser.add_argument("files", nargs="+", type=Path)
     given = parser.parse_args()
     gateway = Gateway(os.environ.get("RUNCAST_URL", "http://127.0.0.1:8000"), os.environ["RUNCAST_TOKEN"])
-    run = Run(gateway, owner=given.owner, title="Words in files")
+    run = Run(gateway, owner=given.owner, title="Words in files", journal=given.journal)
     sys.stdout.write(f"{run.id}\n")
     sys.stdout.flush()
     try:
-        return 0 if work(run, given.files) else 1
+        done = work(run, given.files)
     except Refused as refused:
-        if refused.code == "run.finished":  # cancelled, and the grace is over
-            return 1
-        raise
+        if refused.code != "run.finished":  # cancelled, and the grace is over
+            raise
+        done = False
     except Away:  # without a publish the gateway ends the run by itself, after RUNCAST_EXTERNAL_IDLE_S
         raise
     except Exception as error:
         message = f"The worker failed ({type(error).__name__})."
         run.finish("failed", error={"code": "pipeline.error", "message": message, "retryable": False})
         raise
+    if given.journal:
+        given.journal.unlink()  # the run has ended: nothing to go on from
+    return 0 if done else 1
 
 
 if __name__ == "__main__":

@@ -36,7 +36,10 @@ class Presented:
 
 
 class Authenticator:
-    """`allowed_origins`: other sites whose pages may use the cookie and the WebSocket; `now` gives Unix seconds."""
+    """`allowed_origins`: other sites whose pages may call, use the cookie and open the WebSocket.
+
+    `now` gives Unix seconds.
+    """
 
     def __init__(
         self,

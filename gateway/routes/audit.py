@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from gateway.errors import Problem
 from gateway.routes.rate import Buckets, Rate
 
 log = structlog.get_logger("gateway.audit")
@@ -43,7 +44,7 @@ class Visit:
         self.run = ""
         self.action = ""
         self.code = ""
-        self.refusal: Exception | None = None
+        self.refusal: Problem | None = None
 
 
 def visit_of(request: Any) -> Visit:

@@ -147,7 +147,7 @@ def transport_for(
     wire: Wire | None = state.get(STATE_KEY)
     if wire is not None and request.http_version == "1.1":
         return DirectTransport(wire, limit=limit, one_way=isinstance(request, BoundedRequest)), direct
-    cut = wire.writer.transport.abort if wire is not None else None
+    cut = wire.transport.abort if wire is not None else None
     return AsgiTransport(limit=limit, cut=cut), fallback
 
 
@@ -254,7 +254,9 @@ async def refuse_call(
     problem: Problem, services: Services, request: BoundedRequest, *, dialect: str | None = None
 ) -> Response:
     """problem+json, or a short stream for a retryable refusal of an event stream. `dialect`: that of the address."""
-    visit_of(request).code = problem.code
+    visit = visit_of(request)
+    problem = visit.refusal or problem  # who was refused before it was read hears that, whatever else is wrong
+    visit.code = problem.code
     if problem.status in (429, 503) and wants_stream(request):
         framing = DIALECTS.get(request.args.get("dialect") or dialect or NATIVE, DIALECTS[NATIVE])(None)
         return Response(refusal_frames(services, problem, framing), 200, HEADERS, content_type=CONTENT_TYPE)

@@ -181,6 +181,7 @@ class RunSink:
     def __init__(self, run: ActiveRun) -> None:
         self._run = run
         self._ahead = 0
+        self._pausing = asyncio.Lock()
 
     async def emit(self, type: str, fields: dict[str, Any]) -> None:
         try:
@@ -208,9 +209,12 @@ class RunSink:
             raise asyncio.CancelledError("the run has ended")
         gate = self._run.gate
         if gate.asked_by is not None:
-            await self._write(events.lifecycle("run.paused", by=gate.asked_by))
-            await gate.passed()
-            await self._write(events.lifecycle("run.resumed", by=gate.resumed_by))
+            # Tasks of one run come here side by side; it is paused, and told so, once for all of them.
+            async with self._pausing:
+                if gate.asked_by is not None:
+                    await self._write(events.lifecycle("run.paused", by=gate.asked_by))
+                    await gate.passed()
+                    await self._write(events.lifecycle("run.resumed", by=gate.resumed_by))
         # A cancellation that is waiting is delivered here.
         await asyncio.sleep(0)
 

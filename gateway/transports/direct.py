@@ -6,8 +6,7 @@ bytes go straight to its asyncio transport, at little more than the cost of the 
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 STATE_KEY = "runcast.wire"
@@ -24,20 +23,23 @@ class Owner(Protocol):
         """The server itself writes something now, which goes before anything else."""
 
 
-@dataclass(slots=True, eq=False)
-class Wire:
+class Wire(Protocol):
     """The asyncio side of one accepted connection, as the server hands it to the app under `STATE_KEY`.
 
-    `heard_at`: when bytes last came in, in loop time. `pipelined` tells whether bytes are waiting behind the request.
-    `one_way`: the client has no business to send anything more; the server cuts it off if it does, as it would
-    otherwise stop reading and never learn that the client left.
+    `heard_at`: when bytes last came in, in loop time. `one_way`: the client has no business to send anything more; the
+    server cuts it off if it does, as it would otherwise stop reading and never learn that the client left.
     """
 
-    writer: asyncio.StreamWriter
+    transport: asyncio.Transport
     heard_at: float
-    pipelined: Callable[[], bool]
-    owner: Owner | None = None
-    one_way: bool = False
+    owner: Owner | None
+    one_way: bool
+
+    def pipelined(self) -> bool:
+        """Whether bytes are waiting behind the request."""
+
+    async def drain(self) -> None:
+        """Return when little enough is unsent to go on. Raises OSError when the client is gone."""
 
 
 class DirectTransport:
@@ -45,13 +47,12 @@ class DirectTransport:
 
     # `_clear` is the socket's descriptor while all that was written before is with the kernel, and nothing forbids
     # more; else NOT_CLEAR. It spares the hot path every other question.
-    __slots__ = ("_clear", "_file", "_finished", "_held", "_limit", "_queued", "_socket", "_wire", "_writer")
+    __slots__ = ("_clear", "_file", "_finished", "_held", "_limit", "_queued", "_socket", "_wire")
 
     def __init__(self, wire: Wire, *, limit: int, one_way: bool) -> None:
         self._wire = wire
-        self._writer = wire.writer
-        self._socket = wire.writer.transport
-        self._file = wire.writer.get_extra_info("socket").fileno()
+        self._socket = wire.transport
+        self._file = wire.transport.get_extra_info("socket").fileno()
         self._limit = limit
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # A response's head has to go out first; a WebSocket has been accepted when it gets here.
@@ -121,7 +122,7 @@ class DirectTransport:
 
     async def drained(self) -> None:
         try:
-            await self._writer.drain()
+            await self._wire.drain()
         except OSError as error:  # the kernel gave up on the client (ETIMEDOUT), too
             raise ConnectionResetError from error
 

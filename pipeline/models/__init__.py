@@ -24,10 +24,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Claim:
-    """Says that `quote` stands in the source `key`, but for white space. The text repeats it, escaped for Markdown."""
+    """Says that `quote` stands in the source `key`, but for white space.
+
+    `repeated`: the text has it word for word, escaped for Markdown; otherwise the text says it in words of its own.
+    """
 
     key: str
     quote: str
+    repeated: bool = True
 
 
 @dataclass(frozen=True)

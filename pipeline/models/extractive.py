@@ -22,13 +22,14 @@ from pipeline.context import in_thread
 from pipeline.errors import Rejected
 from pipeline.models import Claim, Piece, Request
 from pipeline.models.layout import heading, paragraphs, sections
-from pipeline.models.rank import Ranking, select, terms, topic_weights
-from pipeline.models.sentences import MAX_CHARS, Sentence, balanced, ended, flat, split, word_set, words
+from pipeline.models.rank import Ranking, english, select, terms, topic_weights
+from pipeline.models.sentences import MAX_CHARS, Sentence, balanced, ended, flat, shouted, split, word_set, words
 
 PHRASE_WORDS = 3
 MOST_CANDIDATES = 700  # the walk is quadratic; beyond this the most promising sentences alone are walked
 SHARE = {"article": 0.6, "summary": 0.4, "bullets": 0.5}  # of the sources' words, so that a short text gets shorter
-FRAME_FROM = 120  # below this many words an opening line would cost too much of the text
+LEAST_WORDS = 30  # of which a source may always be quoted: so little cannot be made shorter
+FRAME_FROM = 120  # below this many words an opening line would cost too much of the text; its lines are English
 
 # A sentence that begins so leans on the one before it.
 _LEANING = word_set("""
@@ -41,6 +42,7 @@ _CLAUSE = word_set("as if when while after before since until though although on
 _TURN = re.compile(r"(?:In the mean|In another|At th(?:is|at)\b|To \w+ (?:this|these|it)\b|(?:\w+ ){2}therefore\b)")
 _POINTING = re.compile(r"\b(?:fig(?:ure|s)?|above|aforesaid|following|below|hereafter)\b", re.IGNORECASE)
 _SPEECH = re.compile(r"\b(?:i|i'm|i've|i'll|my|me|you|your|we|our|us)\b", re.IGNORECASE)
+_CODE = re.compile(r"(?<!`)(`[^`\[\]\n]+`)(?!`)")
 _SPECIAL = re.compile(r"([\\`*\[\]<>|~])")
 _BLOCK_START = re.compile(r"^([#+=-]|\d+(?=[.)]))")
 
@@ -68,16 +70,19 @@ class Extractive:
 
 
 def escape(text: str) -> str:
-    """A quotation as Markdown that shows just that; `_emphasis_` of plain-text books is kept."""
-    return _BLOCK_START.sub(r"\\\1", _SPECIAL.sub(r"\\\1", text))
+    """A quotation as Markdown that shows just that; `_emphasis_` of plain-text books and `code` are kept."""
+    parts = _CODE.split(text)
+    parts[::2] = [_SPECIAL.sub(r"\\\1", part) for part in parts[::2]]
+    return _BLOCK_START.sub(r"\\\1", "".join(parts))
 
 
 def _pieces(request: Request) -> Iterator[Piece]:
     short = any(failure.code == "text.too_long" for failure in request.failures)
     budget = int(request.max_words * (0.85 if short else 1))
-    opening, closing = _frame(request) if budget >= FRAME_FROM else ("", "")
-    budget -= len((opening + " " + closing).split())
     sentences = [sentence for number, source in enumerate(request.sources) for sentence in split(source.text, number)]
+    framed = budget >= FRAME_FROM and english(sentence.text for sentence in sentences)
+    opening, closing = _frame(request) if framed else ("", "")
+    budget -= len((opening + " " + closing).split())
     chosen, ranking = _choose(sentences, request, budget)
     if opening:
         yield from _phrases(opening + "\n\n")
@@ -101,7 +106,7 @@ def _choose(sentences: list[Sentence], request: Request, budget: int) -> tuple[l
     """The sentences to quote in the order of the sources, and how telling each term is."""
     usable = [sentence for sentence in sentences if _usable(sentence)]
     strict = any(failure.code == "topic.missing" for failure in request.failures)
-    if strict or not usable:
+    if strict or sum(_length(sentence.text) for sentence in usable) < LEAST_WORDS:
         # Notes without a full stop anywhere, or a topic that is named in poor sentences only: better than nothing.
         usable = [sentence for sentence in sentences if quotable(sentence)]
     if not usable:
@@ -117,7 +122,7 @@ def _choose(sentences: list[Sentence], request: Request, budget: int) -> tuple[l
     ]
     costs = [_cost(sentence, request.format) for sentence in usable]
     # Nobody wants a "summary" that is the text again.
-    within = min(budget, max(int(sum(costs) * SHARE[request.format]), min(costs)))
+    within = min(budget, max(int(sum(costs) * SHARE[request.format]), LEAST_WORDS, min(costs)))
     place = {(sentence.source, sentence.index): number for number, sentence in enumerate(usable)}
 
     def free(index: int, chosen: set[int]) -> bool:
@@ -148,7 +153,7 @@ def _usable(sentence: Sentence) -> bool:
         return False
     first = text.lstrip("\"'“‘«([_")[:1]
     whole = ended(text) or (sentence.item and len(found) >= 6)
-    return (whole and not first.islower() and text[-1:] != ":" and balanced(text) and text.upper() != text) or (
+    return (whole and not first.islower() and text[-1:] != ":" and balanced(text) and not shouted(text)) or (
         whole and _wide(text) and balanced(text)
     )
 
@@ -240,7 +245,9 @@ def _part(sentence: Sentence, most: int, weights: dict[str, float]) -> Sentence:
 def _paragraph(sentences: list[Sentence], chosen: list[Chosen], request: Request) -> Iterator[Piece]:
     whole = {one.sentence: one.whole for one in chosen}
     for number, sentence in enumerate(sentences, 1):
-        yield from _quoted("", Chosen(sentence, whole[sentence]), "\n\n" if number == len(sentences) else " ", request)
+        # An item of a list has no full stop that would part it from the next.
+        last = number == len(sentences) or not ended(sentence.text)
+        yield from _quoted("", Chosen(sentence, whole[sentence]), "\n\n" if last else " ", request)
 
 
 def _quoted(before: str, chosen: Chosen, after: str, request: Request) -> Iterator[Piece]:

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from pipeline.models.rank import STOP, term, terms
+from pipeline.models.rank import STOP, english, term, terms
 from pipeline.models.sentences import Sentence, word_set, words
 
 SECTION_SENTENCES = 5
@@ -114,8 +114,9 @@ def _phrase_heading(section: Sequence[Sentence], all_sentences: Sequence[Sentenc
             break
     if not taken:
         return ""
-    if len(taken) == 2 and scores[taken[1]] < 0.4 * scores[taken[0]]:
-        taken.pop()
+    lone = len(taken) == 2 and scores[taken[1]] < 0.4 * scores[taken[0]]
+    if lone or not english(sentence.text for sentence in section):
+        del taken[1:]
     forms = _forms(near)
     return _sentence_case(" and ".join(" ".join(forms.get(one, one) for one in phrase) for phrase in taken))
 

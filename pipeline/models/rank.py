@@ -19,6 +19,7 @@ from pipeline.models.sentences import word_set, words
 BIAS = 0.7  # the walk's share of topic against centrality
 NOVELTY = 0.35  # what a repetition costs
 ROUNDS = 60
+ENGLISH = 0.2  # of a text's words
 TOLERANCE = 1e-6
 
 STOP = word_set("""
@@ -60,6 +61,12 @@ def term(word: str) -> str:
 def terms(text: str) -> list[str]:
     """The comparable words of a text, those that say nothing (articles, pronouns, common verbs) left out."""
     return [term(word) for word in words(text) if word.lower().replace("’", "'") not in STOP and _telling(word)]
+
+
+def english(texts: Iterable[str]) -> bool:
+    """Whether the small words are those of English: of English prose they are nearly half, elsewhere a tenth."""
+    found = [word.lower().replace("’", "'") for text in texts for word in words(text)]
+    return sum(word in STOP for word in found) >= ENGLISH * len(found)
 
 
 def topic_weights(topic: str, vocabulary: Iterable[str]) -> dict[str, float]:

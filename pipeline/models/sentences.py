@@ -7,7 +7,7 @@ Rule 2: nothing here knows what the text is about.
 # ruff: noqa: RUF001 - typographic marks are what these patterns are about
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 MAX_CHARS = 420
@@ -23,6 +23,10 @@ _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+(?:['’.-][^\W_{_CJK}]+)*")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\ufeff]")
 _BOOK = re.compile(r"\*\*\* ?START OF[^\n]*\n(.*?)(?=\n\*\*\* ?END OF|\Z)", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"^(```|~~~).*?(^\1[^\n]*$|\Z)", re.DOTALL | re.MULTILINE)
+_TABLE = re.compile(r"^[^\S\n]*\|.*\|[^\S\n]*$", re.MULTILINE)
+_PICTURE = re.compile(r"^[^\S\n]*!\[[^\]\n]*\]\([^)\n]*\)[^\S\n]*$", re.MULTILINE)
+_MARKDOWN = re.compile(r"^#{1,6}[^\S\n]+\S", re.MULTILINE)
+_INDENTED = re.compile(r"(?: {4}|\t)")
 _HEADING = re.compile(r"#{1,6}\s+(.+?)\s*#*$")
 _RULE = re.compile(r"[-=*_~\s]{3,}")
 _ITEM = re.compile(r"\s*(?:[-*+•‣◦–]|\(?\d{1,3}[.)])\s+(?=\S)")
@@ -71,13 +75,18 @@ def flat(text: str) -> str:
     return " ".join(_CONTROL.sub(" ", text).split())
 
 
+def joined(sentences: Iterable[str]) -> str:
+    """Sentences as a text, a paragraph each, that `split` takes apart again; one without an end would be a title."""
+    return "\n\n".join(one if ended(one) else f"- {one}" for one in sentences)
+
+
 def words(text: str) -> list[str]:
     """The words of a text, punctuation dropped; in Chinese and Japanese every character is one."""
     return _WORD.findall(text)
 
 
 def split(text: str, source: int = 0) -> list[Sentence]:
-    """All sentences of a text in order. Code blocks, rules, and an e-book's licence are left out."""
+    """All sentences of a text in order. Code, tables, pictures, rules, and an e-book's licence are left out."""
     found: list[Sentence] = []
     heading = ""
     for number, (kind, paragraph) in enumerate(_paragraphs(text)):
@@ -95,6 +104,11 @@ def split(text: str, source: int = 0) -> list[Sentence]:
 def ended(sentence: str) -> bool:
     """Whether the text closes as sentences do."""
     return _ENDED.search(sentence) is not None
+
+
+def shouted(text: str) -> bool:
+    """Whether a text is in capitals throughout, as titles are; scripts without capitals never are."""
+    return text.upper() == text and text.lower() != text
 
 
 def balanced(text: str) -> bool:
@@ -118,14 +132,25 @@ def _paragraphs(text: str) -> Iterator[tuple[str, str]]:
     if book := _BOOK.search(text):
         text = book[1]
     text = _FENCE.sub("\n\n", text)
-    for block in re.split(r"\n[^\S\n]*\n", text):
+    markdown = _MARKDOWN.search(text) is not None
+    for block in re.split(r"\n[^\S\n]*\n", _PICTURE.sub("\n\n", _TABLE.sub("\n\n", text))):
         lines = [line for line in block.split("\n") if flat(line)]
-        if lines and not _ASIDE.fullmatch(flat(block)):
+        if lines and not _ASIDE.fullmatch(flat(block)) and not (markdown and _is_code(lines)):
             yield from _block(lines)
 
 
+def _is_code(lines: list[str]) -> bool:
+    """Whether a block of a Markdown text is code by its indent; an indented list is none."""
+    return all(map(_INDENTED.match, lines)) and not _ITEM.match(lines[0])
+
+
+def _is_wrapped(lines: list[str]) -> bool:
+    """Whether a line may go on in the next: all are short, or a long one stops in mid-sentence."""
+    return max(map(len, lines)) <= 100 or any(len(line) > 100 and not ended(line.rstrip()) for line in lines[:-1])
+
+
 def _block(lines: list[str]) -> Iterator[tuple[str, str]]:
-    wrapped = max(map(len, lines)) <= 100
+    wrapped = _is_wrapped(lines)
     kind, held = "prose", list[str]()
     for position, line in enumerate(lines):
         heading = _HEADING.fullmatch(line.strip())
@@ -157,7 +182,7 @@ def _is_title(text: str) -> bool:
     count = len(words(text))
     if count > 14 or any(mark in text for mark in '"“”;'):
         return False
-    if text.upper() == text and text.lower() != text:
+    if shouted(text):
         return True
     if text[-1] == ":":
         return count <= 4

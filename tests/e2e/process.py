@@ -85,7 +85,7 @@ class GatewayProcess:
                 stdout=log,
                 stderr=log,
             )
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60  # a model's library takes seconds to import, many on a machine that is busy
         while time.monotonic() < end:
             try:
                 httpx.get(f"{self.url}/healthz", timeout=1)

@@ -8,10 +8,11 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline import BudgetExceeded, Context, Recorder, Rejected, agent, planner
-from pipeline.agent import AgentInput, AgentResult, OverBudget
+from pipeline.agent import AgentInput, AgentResult
 from pipeline.models.extractive import escape
 from pipeline.models.sentences import flat
 from pipeline.registry import REGISTRY
+from pipeline.spending import OverBudget
 from pipeline.tools import TOOLS, ToolFailed
 from tests.pipeline.texts import WORKS, Work, read
 

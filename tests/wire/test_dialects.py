@@ -178,7 +178,7 @@ def test_plain_reaches_onmessage_with_the_fields_of_the_protocol_alone(whole):
             for shape in (
                 {"step", "progress", "stats", "message"},
                 {"blockId", "delta", "cites", "done"},
-                {"step", "progress", "docId"},
+                {"step", "progress", "docId", "stats"},
                 {"step", "message", "blockId", "error"},
             )
         )

@@ -11,6 +11,9 @@ from gateway.wire.dialects.spelling import CACHED, NOTHING, Remembering, Told, f
 from gateway.wire.events import Event
 from gateway.wire.state import State
 
+# A front end stops at these steps, so a stage of the run's own that is called so says nothing.
+_ENDS = ("done", "error")
+
 
 class Plain(Remembering):
     """Remembers the block, which an error tells."""
@@ -37,6 +40,8 @@ class Plain(Remembering):
 def _tell(event: Event) -> Told:
     if event.type == "progress":
         said = json.loads(event.json)
+        if said["stage"] in _ENDS:
+            return NOTHING
         fields = {"step": said["stage"], "progress": said["progress"], **_present(said, "stats", "message")}
         return Told(spell(event, fields, name=None))
     if event.type == "delta":
@@ -48,8 +53,10 @@ def _tell(event: Event) -> Told:
 
 def _completed(result: Any) -> dict[str, Any]:
     fields = {"step": "done", "progress": 100}
-    document = result.get("doc_id") if isinstance(result, dict) else None
-    return fields if document is None else {**fields, "docId": document}
+    if not isinstance(result, dict):
+        return fields
+    document = result.get("doc_id")
+    return {**fields, **({} if document is None else {"docId": document}), **_present(result, "stats")}
 
 
 def _present(said: dict[str, Any], *names: str) -> dict[str, Any]:

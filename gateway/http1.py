@@ -1,0 +1,216 @@
+"""One connection of Hypercorn's, with its socket within reach.
+
+Rule 1: this file and `server` are the only ones that know Hypercorn's insides. It is pinned to a minor release, and a
+contract test fails when what is used here moves.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any, cast
+
+import h11
+from h11 import Request as H11Request
+from hypercorn.asyncio.task_group import TaskGroup
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.worker_context import WorkerContext
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
+from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
+from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
+from hypercorn.utils import parse_socket_addr
+from wsproto.events import Message
+
+from gateway.tally import Sockets
+from gateway.transports.direct import STATE_KEY, Owner
+
+MAX_READ = 65_536
+MAX_UNAWAITED = 256
+MAX_UNSENT = 4 << 20
+
+
+class Http1(H11Protocol):
+    """HTTP/1.1 and nothing that would turn into something else.
+
+    No `Upgrade: h2c` and no prior-knowledge HTTP/2, whose streams have no backpressure here; no WebSocket extensions,
+    as deflate inflates without bound. A request that says its length in two ways is refused (RFC 9112, section 6.1).
+    """
+
+    async def _check_protocol(self, event: H11Request) -> None:
+        if event.method in (b"PRI", b"CONNECT"):
+            await self._send_error_response(405)
+            raise ConnectionResetError
+        # A length that a proxy may have believed, and chunks that we would: each sees another request behind it.
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
+            await self._send_error_response(400)
+            raise ConnectionResetError
+
+    async def _create_stream(self, request: H11Request) -> None:
+        kept = [(name, value) for name, value in request.headers if name.lower() != b"sec-websocket-extensions"]
+        plain = H11Request(
+            method=request.method, headers=kept, target=request.target, http_version=request.http_version
+        )
+        await super()._create_stream(plain)
+        if isinstance(self.stream, WSStream):
+            self.stream.buffer = Truncated(self.config.websocket_max_message_size)
+
+    def owes_request(self) -> bool:
+        """Whether a request has begun to come in, or is the first, and is not complete: head and body."""
+        connection = self.connection
+        if isinstance(connection, H11WSConnection):
+            return False
+        if connection.their_state is h11.SEND_BODY:
+            return True
+        first = self.keep_alive_requests == 0
+        return connection.their_state is h11.IDLE and (first or bool(connection.trailing_data[0]))
+
+
+class Truncated(WebsocketBuffer):
+    """Keeps a little more than a message may have and drops the rest; the app sees that it is too much.
+
+    Hypercorn's own way closes at once, without telling the app and without reading on to the client's answer.
+    """
+
+    def extend(self, event: Message[Any]) -> None:
+        if self.length <= self.max_length:
+            with contextlib.suppress(FrameTooLargeError):
+                super().extend(event)
+
+
+class Http1Wrapper(ProtocolWrapper):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.protocol = Http1(
+            self.app, self.config, self.context, self.task_group, self.state, self.ssl, self.client, self.server,
+            self.send,
+        )  # fmt: skip
+
+
+class Heard(asyncio.StreamReaderProtocol):
+    """Tells when the client is gone, before the socket is closed and its descriptor given to another."""
+
+    def __init__(self, reader: asyncio.StreamReader, lost: Callable[[], None]) -> None:
+        super().__init__(reader)
+        self._tell = lost
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._tell()
+        super().connection_lost(exc)
+
+
+class Connection(TCPServer):
+    """One accepted socket; implements Wire, and puts itself where the app finds it: in a copy of the lifespan state.
+
+    `patience_s`: how long a request may take to come in. `data`: what has come in. `gone` is called when the
+    connection is lost.
+    """
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: Config,
+        context: WorkerContext,
+        state: LifespanState,
+        *,
+        transport: asyncio.Transport,
+        data: bytes,
+        patience_s: float,
+        sockets: Sockets,
+        gone: Callable[[asyncio.Transport], None],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        heard = Heard(reader, self._lost)
+        transport.set_protocol(heard)
+        heard.connection_made(transport)
+        reader.feed_data(data)
+        self.transport = transport
+        self.heard_at = loop.time()
+        self.owner: Owner | None = None
+        self.one_way = False
+        self._patience_s = patience_s
+        self._sockets = sockets
+        self._gone = gone
+        self._late: asyncio.TimerHandle | None = None
+        writer = asyncio.StreamWriter(transport, heard, reader, loop)
+        super().__init__(app, loop, config, context, state, reader, writer)
+
+    async def run(self) -> None:
+        accepted = self.writer.get_extra_info("socket")
+        try:
+            client = parse_socket_addr(accepted.family, accepted.getpeername())
+            server = parse_socket_addr(accepted.family, accepted.getsockname())
+            state = ConnectionState({**self.state, STATE_KEY: self})
+            async with TaskGroup(self.loop) as task_group:
+                self._task_group = task_group
+                self.protocol = Http1Wrapper(
+                    self.app, self.config, self.context, task_group, state, False, client, server,
+                    self.protocol_send, "http/1.1",
+                )  # fmt: skip
+                await self.protocol.initiate()
+                await self.idle_task.restart(task_group, self._idle_timeout)
+                self._time_request()
+                await self._read_data()
+        except* OSError:
+            pass  # the client went away
+        finally:
+            if self._late is not None:
+                self._late.cancel()
+            await self._close()
+
+    def _time_request(self) -> None:
+        """A request has its time from its first byte to its last, and a new connection from its first moment."""
+        http1 = cast("Http1", self.protocol.protocol)
+        if http1.owes_request():
+            if self._late is None:
+                self._late = self.loop.call_later(self._patience_s, self._cut_late)
+        elif self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _cut_late(self) -> None:
+        self._sockets.late += 1
+        self.transport.abort()
+
+    def _lost(self) -> None:
+        if self.owner is not None:
+            self.owner.lost()
+        self._gone(self.transport)
+
+    async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, Updated) and event.idle and self.reader.at_eof():
+            return
+        if self.owner is not None:
+            self.owner.preceded()
+        roomy = not self.transport.is_closing() and self.transport.get_write_buffer_size() < MAX_UNSENT
+        if roomy and isinstance(event, RawData) and len(event.data) <= MAX_UNAWAITED:
+            # A pong, most often: to wait until the client takes it would end the reading, and with it a cancel.
+            self.writer.write(event.data)
+        else:
+            await super().protocol_send(event)
+
+    def pipelined(self) -> bool:
+        http1 = cast("Http1", self.protocol.protocol)
+        return bool(http1.connection.trailing_data[0])
+
+    async def drain(self) -> None:
+        await self.writer.drain()
+
+    async def _read_data(self) -> None:
+        try:
+            while data := await self.reader.read(MAX_READ):
+                self.heard_at = self.loop.time()
+                if self.one_way:
+                    self.transport.abort()
+                    break
+                await self.protocol.handle(RawData(data))
+                self._time_request()
+        except OSError:
+            pass  # the client went away
+        if self.owner is not None:
+            self.owner.lost()
+        await self.protocol.handle(Closed())
+        # Nobody will ask again: the wait for a next request would keep the socket for the whole of it.
+        await self.idle_task.stop()
