@@ -157,7 +157,7 @@ async def _wait(ctx: Context, error: ProviderError, attempt: int) -> None:
     after_s = error.retry_after_s or 0.0
     if attempt == ATTEMPTS or after_s > MOST_WAIT_S:
         raise error
-    backoff_s = BACKOFF_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret depends on it
+    backoff_s = BACKOFF_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)  # nosec B311 # noqa: S311 - nothing secret depends on it
     wait_s = max(after_s, backoff_s)
     message = f"{error} Trying again in {wait_s:.0f} s ({attempt + 1} of {ATTEMPTS})."
     await ctx.warning("provider.retry", message)
