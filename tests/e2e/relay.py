@@ -28,14 +28,11 @@ class Relay:
         self.reachable = True
         self.requests: list[str] = []
         self._open: dict[asyncio.Task, list[asyncio.StreamWriter]] = {}
+        self._muted: set[asyncio.Task] = set()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def connections(self) -> int:
-        return len(self._open)
 
     def asked_for(self, kind: Kind) -> int:
         """How often."""
@@ -61,6 +58,10 @@ class Relay:
             for writer in writers:
                 writer.transport.abort()
 
+    def mute(self) -> None:
+        """Lose whatever is still said on the connections that are open now, as a way does that has forgotten them."""
+        self._muted |= self._open.keys()
+
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self.reachable:
             writer.transport.abort()
@@ -71,6 +72,7 @@ class Relay:
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task) -> None:
+        self._muted.discard(task)
         for writer in self._open.pop(task):
             writer.transport.abort()  # it may have been cancelled before it began
 
@@ -81,7 +83,7 @@ class Relay:
         except OSError:
             return
         writers.append(upstream)
-        held = False
+        own, held = asyncio.current_task(), False
 
         async def up(data: bytes) -> None:
             nonlocal held
@@ -97,7 +99,7 @@ class Relay:
             await upstream.drain()
 
         async def down(data: bytes) -> None:
-            if not held:
+            if not held and own not in self._muted:
                 client.write(data)
                 await client.drain()
 

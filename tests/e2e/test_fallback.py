@@ -1,0 +1,256 @@
+"""The JavaScript client in a real Chromium on a bad network: whatever breaks, each event comes once and in order."""
+
+import asyncio
+import os
+import signal
+from contextlib import asynccontextmanager
+
+import pytest
+import pytest_asyncio
+
+from tests.e2e.browser import Tab, launched
+from tests.e2e.clients import PATIENCE_S, caller, finished, published, served, started
+from tests.e2e.proxies import Edit, Proxy, certificate
+from tests.e2e.relay import Relay
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+HEARTBEAT_S = 0.2
+SETTINGS = {"heartbeat_s": HEARTBEAT_S, "retry_ms": 20}
+OPEN_TIMEOUT_MS = 400
+# With an address of its own for the WebSocket, as it is often written. (What comes to nginx in chunks, by HTTP/1.1, it
+# passes on as it comes, whatever it was told.)
+BUFFERING = Edit(
+    r"location / \{\n",
+    "location / { proxy_pass http://127.0.0.1:8000; proxy_ignore_headers X-Accel-Buffering; }\n    location /ws {\n",
+)
+WITHOUT_UPGRADE = Edit(r"^ +proxy_set_header Upgrade.*\n", "")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser(made):
+    async with launched(made) as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def context(browser):
+    context = await browser.new_context()
+    yield context
+    await context.close()
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory):
+    with served(tmp_path_factory.mktemp("gateway"), **SETTINGS) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def client(gateway):
+    async with caller(gateway) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def relay(gateway):
+    async with Relay(gateway.port) as relay:
+        yield relay
+
+
+@asynccontextmanager
+async def followed(client, *tabs: Tab, **options):
+    """A run that the tabs follow: they have seen its start, and at the end they have seen all of it."""
+    run = await started(client, "external")
+    for tab in tabs:
+        await tab.follow(run, **{"timeout": OPEN_TIMEOUT_MS, **options})
+    for tab in tabs:
+        await tab.sees("type", "run.started")
+    yield run
+    await finished(client, run)
+    whole = (await client.get(f"/runs/{run}/events", params={"replay": "full"})).json()["events"]
+    for tab in tabs:
+        assert await tab.ended() == "completed", await tab.links()
+        assert await tab.events() == whole
+
+
+async def says(client, run: str, *tabs: Tab, number: int) -> None:
+    """An event, which all of them see."""
+    await published(client, run, {"type": "x.go", "number": number})
+    for tab in tabs:
+        await tab.sees("number", number)
+
+
+async def test_by_itself_it_takes_sse_and_stays_with_it(context, client, relay):
+    tab = await Tab.opened(context, relay.url)
+    async with followed(client, tab) as run:
+        for number in range(3):
+            await says(client, run, tab, number=number)
+    assert await tab.transports() == ["sse"]
+    assert relay.asked_for("sse") == 1
+
+
+@pytest.mark.parametrize(
+    ("refused", "held", "transport"),
+    [
+        ({"sse"}, set(), "websocket"),
+        (set(), {"sse"}, "websocket"),
+        ({"sse", "websocket"}, set(), "poll"),
+        ({"websocket"}, {"sse"}, "poll"),
+        (set(), {"sse", "websocket"}, "poll"),
+    ],
+    ids=["page-for-sse", "sse-held", "both-refused", "sse-held-socket-refused", "both-held"],
+)
+async def test_what_does_not_work_here_is_left_for_the_next(context, client, relay, refused, held, transport):
+    relay.refused, relay.held = refused, held
+    tab = await Tab.opened(context, relay.url)
+    async with followed(client, tab) as run:
+        for number in range(3):
+            await says(client, run, tab, number=number)
+        assert await tab.transports() == [transport]
+        # And it is remembered: after a break it does not begin with what failed.
+        asked = relay.asked_for("sse")
+        relay.cut()
+        await says(client, run, tab, number=3)
+        assert relay.asked_for("sse") == asked
+
+
+@pytest.mark.parametrize(
+    ("edits", "transport"),
+    [((BUFFERING,), "websocket"), ((BUFFERING, WITHOUT_UPGRADE), "poll")],
+    ids=["buffers", "buffers-without-upgrade"],
+)
+async def test_an_nginx_that_buffers_is_found_out(context, client, gateway, made, tmp_path, edits, transport):
+    with Proxy("nginx", tmp_path, gateway.port, made, *edits) as proxy:
+        tab = await Tab.opened(context, proxy.url(tls=False))
+        async with followed(client, tab) as run:
+            await says(client, run, tab, number=0)
+            assert await tab.transports() == [transport]
+
+
+@pytest.mark.parametrize("kind", ["nginx", "haproxy", "caddy", "apache"])
+async def test_behind_each_proxy_every_way_is_live_over_http2(context, client, gateway, made, tmp_path, kind):
+    with Proxy(kind, tmp_path, gateway.port, made) as proxy:
+        tabs = {way: await Tab.opened(context, proxy.url(tls=True)) for way in ("sse", "websocket", "poll")}
+        for way, tab in tabs.items():
+            async with followed(client, tab, transports=[way]) as run:
+                await says(client, run, tab, number=0)
+            asked = "performance.getEntriesByType('navigation')[0].nextHopProtocol"
+            assert await tab.page.evaluate(asked) == "h2"
+            assert await tab.transports() == [way]
+
+
+@pytest.mark.parametrize("transport", ["sse", "websocket", "poll"])
+async def test_a_connection_that_breaks_is_resumed(context, client, relay, transport):
+    tab = await Tab.opened(context, relay.url)
+    async with followed(client, tab, transports=[transport]) as run:
+        for number in range(5):
+            relay.cut()
+            await says(client, run, tab, number=number)
+
+
+@pytest.mark.parametrize("transport", ["sse", "websocket"])
+async def test_a_connection_that_only_looks_open_is_given_up(context, client, relay, transport):
+    """No end and no error: the heartbeats alone are missed."""
+    tab = await Tab.opened(context, relay.url)
+    async with followed(client, tab, transports=[transport]) as run:
+        relay.mute()
+        await says(client, run, tab, number=0)
+    assert f"{transport} retrying" in await tab.links()
+
+
+async def test_a_gateway_that_is_killed_and_started_again_is_found_again(context, tmp_path):
+    with served(tmp_path, **SETTINGS) as gateway:
+        async with caller(gateway) as client:
+            tabs = {way: await Tab.opened(context, gateway.url) for way in ("sse", "websocket", "poll")}
+            run = await started(client, "external")
+            for way, tab in tabs.items():
+                await tab.follow(run, transports=[way], maxRetries=1000)
+            for number in range(2):
+                await says(client, run, *tabs.values(), number=number)
+                await asyncio.to_thread(gateway.stop, signal.SIGKILL)
+                await asyncio.to_thread(gateway.start)
+            await finished(client, run)
+            whole = (await client.get(f"/runs/{run}/events", params={"replay": "full"})).json()["events"]
+            for tab in tabs.values():
+                assert await tab.ended() == "completed"
+                assert await tab.events() == whole
+
+
+async def test_back_from_offline_it_does_not_wait(context, client, relay):
+    """With the longest delay that there is, only the browser's own word can bring it back in time."""
+    tab = await Tab.opened(context, relay.url)
+    await tab.page.evaluate("Math.random = () => 0.999")
+    async with followed(client, tab, transports=["sse"], retryDelay=30_000) as run:
+        await context.set_offline(True)
+        relay.cut()
+        await tab.until("links.at(-1) === 'sse retrying'")
+        await published(client, run, {"type": "x.go", "number": 0})
+        await context.set_offline(False)
+        await tab.sees("number", 0)
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["kept", "cut"])
+@pytest.mark.parametrize("transport", ["sse", "websocket", "poll"])
+async def test_a_machine_that_slept_catches_up(browser, context, client, relay, transport, cut):
+    """The renderer stands still as a whole, and the network in between may have forgotten it."""
+    tab = await Tab.opened(context, relay.url)
+    system = await browser.new_browser_cdp_session()
+    async with followed(client, tab, transports=[transport]) as run:
+        processes = (await system.send("SystemInfo.getProcessInfo"))["processInfo"]
+        renderers = [each["id"] for each in processes if each["type"] == "renderer"]
+        assert renderers
+        for each in renderers:
+            os.kill(each, signal.SIGSTOP)
+        try:
+            for number in range(50):
+                await published(client, run, {"type": "x.asleep", "number": number})
+            if cut:
+                relay.cut()
+            await asyncio.sleep(3 * HEARTBEAT_S)  # longer than its patience
+        finally:
+            for each in renderers:
+                os.kill(each, signal.SIGCONT)
+        await says(client, run, tab, number=50)
+
+
+async def test_a_page_that_is_frozen_catches_up(context, client, relay):
+    tab = await Tab.opened(context, relay.url)
+    session = await context.new_cdp_session(tab.page)
+    async with followed(client, tab) as run:
+        await session.send("Page.setWebLifecycleState", {"state": "frozen"})
+        for number in range(50):
+            await published(client, run, {"type": "x.asleep", "number": number})
+        relay.cut()
+        await session.send("Page.setWebLifecycleState", {"state": "active"})
+        await says(client, run, tab, number=50)
+
+
+async def test_tokens_that_end_are_replaced_on_the_way(context, tmp_path):
+    with served(tmp_path, **SETTINGS, auth_warning_s=1) as gateway:
+        async with caller(gateway) as client:
+            tabs = {way: await Tab.opened(context, gateway.url, ttl_s=2) for way in ("sse", "websocket", "poll")}
+            run = await started(client, "external")
+            for way, tab in tabs.items():
+                await tab.follow(run, transports=[way])
+
+            async def renewed():
+                return all(sum(tab.minted) >= 2 for tab in tabs.values())
+
+            number = 0
+            async with asyncio.timeout(2 * PATIENCE_S):
+                while not await renewed():
+                    await says(client, run, *tabs.values(), number=number)
+                    number += 1
+                    await asyncio.sleep(0.05)
+            await finished(client, run)
+            whole = (await client.get(f"/runs/{run}/events", params={"replay": "full"})).json()["events"]
+            for tab in tabs.values():
+                assert await tab.ended() == "completed", await tab.links()
+                assert await tab.events() == whole
+            # A socket takes the fresh token without a break.
+            assert "websocket retrying" not in await tabs["websocket"].links()
