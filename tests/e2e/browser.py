@@ -22,16 +22,21 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-FOLLOW = """
-async ([run, options]) => {
-  const { Client } = await import("/js/client.js");
-  Object.assign(globalThis, { seen: [], links: [], ended: null });
-  const client = new Client({ getToken: ({ refresh }) => globalThis.mint(refresh), replay: "full", ...options });
+OPEN_TIMEOUT_MS = 400
+LOAD = """
+async ({ shared = false, ...options }) => {
+  const [{ Client }, { tabs }] = await Promise.all([import("/js/client.js"), import("/js/tabs.js")]);
+  const getToken = ({ refresh }) => globalThis.mint(refresh);
+  const client = new Client({ getToken, replay: "full", share: shared && tabs(), retryDelay: 1, ...options });
+  Object.assign(globalThis, { client, seen: [], links: [], ended: null });
   client.subscribe(() => links.push(...client.connections.map(({ status, transport }) => `${transport} ${status}`)));
-  const followed = client.run(run);
-  followed.on("*", (event) => seen.push(event));
-  followed.finished().then(({ status }) => (ended = status), (error) => (ended = String(error)));
-  globalThis.client = client;
+}
+"""
+FOLLOW = """
+(id) => {
+  const run = client.run(id);
+  run.on("*", (event) => seen.push(event));
+  run.finished().then(({ status }) => (ended = status), (error) => (ended = String(error)));
 }
 """
 
@@ -64,12 +69,14 @@ class Tab:
         self._token = token(ttl_s=ttl_s)
 
     @classmethod
-    async def opened(cls, context: BrowserContext, url: str, *, ttl_s: float = 600) -> "Tab":
+    async def opened(cls, context: BrowserContext, url: str, *, ttl_s: float = 600, **options) -> "Tab":
+        """`options` are the client's, and `shared`: with the other tabs."""
         page = await context.new_page()
         page.set_default_timeout(PATIENCE_S * 1000)
         tab = cls(page, ttl_s=ttl_s)
         await page.expose_function("mint", tab._mint)
         await page.goto(f"{url}/docs")
+        await page.evaluate(LOAD, {"timeout": OPEN_TIMEOUT_MS, **options})
         return tab
 
     def _mint(self, refresh: bool) -> str:
@@ -78,8 +85,8 @@ class Tab:
             self._token = token(ttl_s=self._ttl_s)
         return self._token
 
-    async def follow(self, run: str, **options) -> None:
-        await self.page.evaluate(FOLLOW, [run, {"retryDelay": 1, **options}])
+    async def follow(self, run: str) -> None:
+        await self.page.evaluate(FOLLOW, run)
 
     async def until(self, expression: str, arg: object = None):
         """What an expression gives once it is true. Asked from here, as the page's own policy forbids it to do so."""
@@ -87,9 +94,7 @@ class Tab:
 
     async def sees(self, field: str, value: object) -> None:
         """Wait for an event that has this."""
-        await self.page.wait_for_function(
-            "([field, value]) => seen.some((event) => event[field] === value)", arg=[field, value]
-        )
+        await self.until("([field, value]) => seen.some((event) => event[field] === value)", [field, value])
 
     async def ended(self) -> str:
         """How following it ended."""

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections.abc import Collection
 from contextlib import asynccontextmanager
 
 import pytest
@@ -16,7 +17,6 @@ from tests.e2e.relay import Relay
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 HEARTBEAT_S = 0.2
 SETTINGS = {"heartbeat_s": HEARTBEAT_S, "retry_ms": 20}
-OPEN_TIMEOUT_MS = 400
 # With an address of its own for the WebSocket, as it is often written. (What comes to nginx in chunks, by HTTP/1.1, it
 # passes on as it comes, whatever it was told.)
 BUFFERING = Edit(
@@ -63,11 +63,11 @@ async def relay(gateway):
 
 
 @asynccontextmanager
-async def followed(client, *tabs: Tab, **options):
-    """A run that the tabs follow: they have seen its start, and at the end they have seen all of it."""
+async def followed(client, tabs: Collection[Tab]):
+    """A run that the tabs follow: they have seen its start. Those that are left at the end have seen all of it."""
     run = await started(client, "external")
     for tab in tabs:
-        await tab.follow(run, **{"timeout": OPEN_TIMEOUT_MS, **options})
+        await tab.follow(run)
     for tab in tabs:
         await tab.sees("type", "run.started")
     yield run
@@ -76,6 +76,10 @@ async def followed(client, *tabs: Tab, **options):
     for tab in tabs:
         assert await tab.ended() == "completed", await tab.links()
         assert await tab.events() == whole
+
+
+async def one_by_each_way(context, url: str, **options) -> dict[str, Tab]:
+    return {way: await Tab.opened(context, url, transports=[way], **options) for way in ("sse", "websocket", "poll")}
 
 
 async def says(client, run: str, *tabs: Tab, number: int) -> None:
@@ -87,7 +91,7 @@ async def says(client, run: str, *tabs: Tab, number: int) -> None:
 
 async def test_by_itself_it_takes_sse_and_stays_with_it(context, client, relay):
     tab = await Tab.opened(context, relay.url)
-    async with followed(client, tab) as run:
+    async with followed(client, [tab]) as run:
         for number in range(3):
             await says(client, run, tab, number=number)
     assert await tab.transports() == ["sse"]
@@ -108,7 +112,7 @@ async def test_by_itself_it_takes_sse_and_stays_with_it(context, client, relay):
 async def test_what_does_not_work_here_is_left_for_the_next(context, client, relay, refused, held, transport):
     relay.refused, relay.held = refused, held
     tab = await Tab.opened(context, relay.url)
-    async with followed(client, tab) as run:
+    async with followed(client, [tab]) as run:
         for number in range(3):
             await says(client, run, tab, number=number)
         assert await tab.transports() == [transport]
@@ -127,7 +131,7 @@ async def test_what_does_not_work_here_is_left_for_the_next(context, client, rel
 async def test_an_nginx_that_buffers_is_found_out(context, client, gateway, made, tmp_path, edits, transport):
     with Proxy("nginx", tmp_path, gateway.port, made, *edits) as proxy:
         tab = await Tab.opened(context, proxy.url(tls=False))
-        async with followed(client, tab) as run:
+        async with followed(client, [tab]) as run:
             await says(client, run, tab, number=0)
             assert await tab.transports() == [transport]
 
@@ -135,9 +139,9 @@ async def test_an_nginx_that_buffers_is_found_out(context, client, gateway, made
 @pytest.mark.parametrize("kind", ["nginx", "haproxy", "caddy", "apache"])
 async def test_behind_each_proxy_every_way_is_live_over_http2(context, client, gateway, made, tmp_path, kind):
     with Proxy(kind, tmp_path, gateway.port, made) as proxy:
-        tabs = {way: await Tab.opened(context, proxy.url(tls=True)) for way in ("sse", "websocket", "poll")}
+        tabs = await one_by_each_way(context, proxy.url(tls=True))
         for way, tab in tabs.items():
-            async with followed(client, tab, transports=[way]) as run:
+            async with followed(client, [tab]) as run:
                 await says(client, run, tab, number=0)
             asked = "performance.getEntriesByType('navigation')[0].nextHopProtocol"
             assert await tab.page.evaluate(asked) == "h2"
@@ -146,8 +150,8 @@ async def test_behind_each_proxy_every_way_is_live_over_http2(context, client, g
 
 @pytest.mark.parametrize("transport", ["sse", "websocket", "poll"])
 async def test_a_connection_that_breaks_is_resumed(context, client, relay, transport):
-    tab = await Tab.opened(context, relay.url)
-    async with followed(client, tab, transports=[transport]) as run:
+    tab = await Tab.opened(context, relay.url, transports=[transport])
+    async with followed(client, [tab]) as run:
         for number in range(5):
             relay.cut()
             await says(client, run, tab, number=number)
@@ -156,8 +160,8 @@ async def test_a_connection_that_breaks_is_resumed(context, client, relay, trans
 @pytest.mark.parametrize("transport", ["sse", "websocket"])
 async def test_a_connection_that_only_looks_open_is_given_up(context, client, relay, transport):
     """No end and no error: the heartbeats alone are missed."""
-    tab = await Tab.opened(context, relay.url)
-    async with followed(client, tab, transports=[transport]) as run:
+    tab = await Tab.opened(context, relay.url, transports=[transport])
+    async with followed(client, [tab]) as run:
         relay.mute()
         await says(client, run, tab, number=0)
     assert f"{transport} retrying" in await tab.links()
@@ -166,26 +170,19 @@ async def test_a_connection_that_only_looks_open_is_given_up(context, client, re
 async def test_a_gateway_that_is_killed_and_started_again_is_found_again(context, tmp_path):
     with served(tmp_path, **SETTINGS) as gateway:
         async with caller(gateway) as client:
-            tabs = {way: await Tab.opened(context, gateway.url) for way in ("sse", "websocket", "poll")}
-            run = await started(client, "external")
-            for way, tab in tabs.items():
-                await tab.follow(run, transports=[way], maxRetries=1000)
-            for number in range(2):
-                await says(client, run, *tabs.values(), number=number)
+            tabs = await one_by_each_way(context, gateway.url, maxRetries=1000)
+            async with followed(client, tabs.values()) as run:
+                await says(client, run, *tabs.values(), number=0)
                 await asyncio.to_thread(gateway.stop, signal.SIGKILL)
                 await asyncio.to_thread(gateway.start)
-            await finished(client, run)
-            whole = (await client.get(f"/runs/{run}/events", params={"replay": "full"})).json()["events"]
-            for tab in tabs.values():
-                assert await tab.ended() == "completed"
-                assert await tab.events() == whole
+                await says(client, run, *tabs.values(), number=1)
 
 
 async def test_back_from_offline_it_does_not_wait(context, client, relay):
     """With the longest delay that there is, only the browser's own word can bring it back in time."""
-    tab = await Tab.opened(context, relay.url)
+    tab = await Tab.opened(context, relay.url, transports=["sse"], retryDelay=30_000)
     await tab.page.evaluate("Math.random = () => 0.999")
-    async with followed(client, tab, transports=["sse"], retryDelay=30_000) as run:
+    async with followed(client, [tab]) as run:
         await context.set_offline(True)
         relay.cut()
         await tab.until("links.at(-1) === 'sse retrying'")
@@ -198,9 +195,9 @@ async def test_back_from_offline_it_does_not_wait(context, client, relay):
 @pytest.mark.parametrize("transport", ["sse", "websocket", "poll"])
 async def test_a_machine_that_slept_catches_up(browser, context, client, relay, transport, cut):
     """The renderer stands still as a whole, and the network in between may have forgotten it."""
-    tab = await Tab.opened(context, relay.url)
+    tab = await Tab.opened(context, relay.url, transports=[transport])
     system = await browser.new_browser_cdp_session()
-    async with followed(client, tab, transports=[transport]) as run:
+    async with followed(client, [tab]) as run:
         processes = (await system.send("SystemInfo.getProcessInfo"))["processInfo"]
         renderers = [each["id"] for each in processes if each["type"] == "renderer"]
         assert renderers
@@ -221,7 +218,7 @@ async def test_a_machine_that_slept_catches_up(browser, context, client, relay, 
 async def test_a_page_that_is_frozen_catches_up(context, client, relay):
     tab = await Tab.opened(context, relay.url)
     session = await context.new_cdp_session(tab.page)
-    async with followed(client, tab) as run:
+    async with followed(client, [tab]) as run:
         await session.send("Page.setWebLifecycleState", {"state": "frozen"})
         for number in range(50):
             await published(client, run, {"type": "x.asleep", "number": number})
@@ -233,24 +230,52 @@ async def test_a_page_that_is_frozen_catches_up(context, client, relay):
 async def test_tokens_that_end_are_replaced_on_the_way(context, tmp_path):
     with served(tmp_path, **SETTINGS, auth_warning_s=1) as gateway:
         async with caller(gateway) as client:
-            tabs = {way: await Tab.opened(context, gateway.url, ttl_s=2) for way in ("sse", "websocket", "poll")}
-            run = await started(client, "external")
-            for way, tab in tabs.items():
-                await tab.follow(run, transports=[way])
-
-            async def renewed():
-                return all(sum(tab.minted) >= 2 for tab in tabs.values())
-
-            number = 0
-            async with asyncio.timeout(2 * PATIENCE_S):
-                while not await renewed():
-                    await says(client, run, *tabs.values(), number=number)
-                    number += 1
-                    await asyncio.sleep(0.05)
-            await finished(client, run)
-            whole = (await client.get(f"/runs/{run}/events", params={"replay": "full"})).json()["events"]
-            for tab in tabs.values():
-                assert await tab.ended() == "completed", await tab.links()
-                assert await tab.events() == whole
+            tabs = await one_by_each_way(context, gateway.url, ttl_s=2)
+            async with followed(client, tabs.values()) as run:
+                number = 0
+                async with asyncio.timeout(2 * PATIENCE_S):
+                    while not all(sum(tab.minted) >= 2 for tab in tabs.values()):
+                        await says(client, run, *tabs.values(), number=number)
+                        number += 1
             # A socket takes the fresh token without a break.
             assert "websocket retrying" not in await tabs["websocket"].links()
+
+
+async def test_eight_tabs_on_one_host_share_one_connection(context, client, relay):
+    tabs = [await Tab.opened(context, relay.url, shared=True) for _ in range(8)]
+    async with followed(client, tabs) as run:
+        await says(client, run, *tabs, number=0)
+        assert relay.asked_for("sse") == 1
+        # The one that holds the connection goes; the others go on over another's.
+        await tabs.pop(0).page.close()
+        await says(client, run, *tabs, number=1)
+        tabs.append(await Tab.opened(context, relay.url, shared=True))
+        await tabs[-1].follow(run)
+        await says(client, run, *tabs, number=2)
+        assert relay.asked_for("sse") == 2
+
+
+async def test_eight_tabs_that_do_not_share_are_live_and_use_the_host_up(context, client, relay):
+    """Six streams are all that the browser opens to a host by HTTP/1.1; sockets it counts apart."""
+    tabs = [await Tab.opened(context, relay.url) for _ in range(8)]
+    page = await context.new_page()
+    async with followed(client, tabs) as run:
+        await says(client, run, *tabs, number=0)
+        ways = [(await tab.transports())[-1] for tab in tabs]
+        assert (ways.count("sse"), ways.count("websocket")) == (6, 2)
+        asked = len(relay.requests)
+        loading = asyncio.ensure_future(page.goto(f"{relay.url}/docs"))
+        await says(client, run, *tabs, number=1)
+        assert not loading.done()
+        assert len(relay.requests) == asked
+        await tabs[ways.index("sse")].page.evaluate("client.closeAll()")
+        tabs.pop(ways.index("sse"))
+        assert (await loading).ok
+
+
+async def test_eight_tabs_over_http2_need_not_share(context, client, gateway, made, tmp_path):
+    with Proxy("nginx", tmp_path, gateway.port, made) as proxy:
+        tabs = [await Tab.opened(context, proxy.url(tls=True)) for _ in range(8)]
+        async with followed(client, tabs) as run:
+            await says(client, run, *tabs, number=0)
+            assert [await tab.transports() for tab in tabs] == [["sse"]] * 8
