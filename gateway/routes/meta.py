@@ -146,6 +146,8 @@ def _from_this_page(call: Call) -> bool:
         and (host == "localhost" or _is_loopback(host))
         and not any(name in headers for name in _FORWARDED)
         and headers.get("Sec-Fetch-Site") == "same-origin"
+        # Every browser says so to whoever it is connected to; a proxy that hides itself does not pass it on.
+        and "keep-alive" in headers.get("Connection", "").lower()
     )
 
 

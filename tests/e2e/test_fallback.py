@@ -1,4 +1,7 @@
-"""The JavaScript client in a real Chromium on a bad network: whatever breaks, each event comes once and in order."""
+"""A real Chromium on a bad network: whatever breaks, the JavaScript client sees each event once and in order.
+
+So does the browser's own EventSource, as far as it goes: it knows no other way and cannot tell a dead connection.
+"""
 
 import asyncio
 import os
@@ -11,6 +14,7 @@ import pytest_asyncio
 
 from tests.e2e.browser import Tab, launched
 from tests.e2e.clients import PATIENCE_S, caller, finished, published, served, started
+from tests.e2e.process import token
 from tests.e2e.proxies import Edit, Proxy, certificate
 from tests.e2e.relay import Relay
 
@@ -279,3 +283,33 @@ async def test_eight_tabs_over_http2_need_not_share(context, client, gateway, ma
         async with followed(client, tabs) as run:
             await says(client, run, *tabs, number=0)
             assert [await tab.transports() for tab in tabs] == [["sse"]] * 8
+
+
+BY_EVENTSOURCE = """
+(run) => {
+  const source = new EventSource(`/runs/${run}/events?replay=full`);
+  for (const type of ["run.queued", "run.started", "x.go", "run.completed"]) {
+    source.addEventListener(type, ({ data }) => seen.push(JSON.parse(data)));
+  }
+  source.onerror = () => { if (source.readyState === EventSource.CLOSED) ended = "closed"; };
+}
+"""
+
+
+async def test_an_eventsource_comes_back_by_itself_and_stops_at_the_end(context, tmp_path):
+    with served(tmp_path, **SETTINGS, cookie="runcast") as gateway:
+        async with caller(gateway) as client, Relay(gateway.port) as relay:
+            await context.add_cookies([{"name": "runcast", "value": token(), "url": relay.url}])
+            tab = await Tab.opened(context, relay.url)
+            run = await started(client, "external")
+            await tab.page.evaluate(BY_EVENTSOURCE, run)
+            for number in range(3):
+                await says(client, run, tab, number=number)
+                relay.cut()
+            await finished(client, run)
+            assert await tab.ended() == "closed"
+            whole = (await client.get(f"/runs/{run}/events", params={"replay": "full"})).json()["events"]
+            assert await tab.events() == whole
+            streams = [request.lower() for request in relay.requests if "text/event-stream" in request]
+            assert "last-event-id" not in streams[0]
+            assert f"last-event-id: {whole[-1]['id']}\r\n" in streams[-1]

@@ -421,3 +421,15 @@ async def test_a_gateway_that_restarts_says_so_through_each_proxy_and_all_come_b
                 await finished(client, run)
             whole = (await client.get(f"/runs/{run}/events", params={"replay": "full"})).json()["events"]
             assert all(events == whole for events in seen.values())
+
+
+async def test_a_development_token_does_not_leave_through_a_proxy(made, tmp_path):
+    """Not even through one that says nothing of itself and calls the gateway by its loopback address."""
+    (tmp_path / "gateway").mkdir()
+    with served(tmp_path / "gateway", "--dev", jwt_secret=None) as gateway:
+        asked = {"Sec-Fetch-Site": "same-origin", "Connection": "keep-alive"}
+        edits = WAYS[PLAIN][1]
+        with Proxy("nginx", tmp_path, gateway.port, made, *edits) as proxy, httpx.Client(headers=asked) as page:
+            assert page.get(f"{gateway.url}/console/token").status_code == 200
+            assert page.get(f"{proxy.url(tls=False)}/").status_code == 200
+            assert_problem(page.get(f"{proxy.url(tls=False)}/console/token"), 404, "not_found")
