@@ -313,3 +313,21 @@ async def test_an_eventsource_comes_back_by_itself_and_stops_at_the_end(context,
             streams = [request.lower() for request in relay.requests if "text/event-stream" in request]
             assert "last-event-id" not in streams[0]
             assert f"last-event-id: {whole[-1]['id']}\r\n" in streams[-1]
+
+
+async def test_an_eventsource_gives_up_when_a_proxy_answers_for_a_gateway_that_is_away(context, made, tmp_path):
+    """And the client does not: what docs/proxies.md says of both."""
+    (tmp_path / "gateway").mkdir()
+    with served(tmp_path / "gateway", **SETTINGS, cookie="runcast") as gateway:
+        async with caller(gateway) as client:
+            with Proxy("nginx", tmp_path, gateway.port, made) as proxy:
+                url = proxy.url(tls=False)
+                await context.add_cookies([{"name": "runcast", "value": token(), "url": url}])
+                plain, ours = await Tab.opened(context, url), await Tab.opened(context, url, maxRetries=1000)
+                async with followed(client, [ours]) as run:
+                    await plain.page.evaluate(BY_EVENTSOURCE, run)
+                    await plain.sees("type", "run.started")
+                    await asyncio.to_thread(gateway.stop, signal.SIGKILL)
+                    assert await plain.ended() == "closed"
+                    await asyncio.to_thread(gateway.start)
+                    await says(client, run, ours, number=0)
