@@ -67,6 +67,8 @@ APACHE_MODULES = (
     "proxy_wstunnel",
     "ssl",
     "http2",
+    "filter",
+    "deflate",
 )
 CADDY = """
     admin off

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.browser import Tab, launched
-from tests.e2e.clients import PATIENCE_S, caller, finished, published, served, started
+from tests.e2e.clients import PATIENCE_S, caller, finished, log_of, published, served, started
 from tests.e2e.process import token
 from tests.e2e.proxies import Edit, Proxy, certificate
 from tests.e2e.relay import Relay
@@ -76,7 +76,7 @@ async def followed(client, tabs: Collection[Tab]):
         await tab.sees("type", "run.started")
     yield run
     await finished(client, run)
-    whole = (await client.get(f"/runs/{run}/events", params={"replay": "full"})).json()["events"]
+    whole = await log_of(client, run)
     for tab in tabs:
         assert await tab.ended() == "completed", await tab.links()
         assert await tab.events() == whole
@@ -308,7 +308,7 @@ async def test_an_eventsource_comes_back_by_itself_and_stops_at_the_end(context,
                 relay.cut()
             await finished(client, run)
             assert await tab.ended() == "closed"
-            whole = (await client.get(f"/runs/{run}/events", params={"replay": "full"})).json()["events"]
+            whole = await log_of(client, run)
             assert await tab.events() == whole
             streams = [request.lower() for request in relay.requests if "text/event-stream" in request]
             assert "last-event-id" not in streams[0]

@@ -23,6 +23,7 @@ from tests.e2e.clients import (
     eventually,
     finished,
     heard,
+    log_of,
     published,
     served,
     started,
@@ -56,6 +57,10 @@ IMPATIENT = {
     "nginx": (Edit(r"(?=^ +proxy_pass)", f"proxy_read_timeout {TIRED_S}s;\nproxy_send_timeout {TIRED_S}s;\n"),),
     "haproxy": (Edit(r"timeout (client|server) .*", rf"timeout \1 {TIRED_S}s"),),
     "apache": (Edit(r"\AProtocols", f"Timeout {TIRED_S}\nProxyTimeout {TIRED_S}\nProtocols"),),
+}
+COMPRESSING = {
+    "nginx": Edit(r"(?=^ +proxy_pass)", "gzip on; gzip_proxied any; gzip_types *;\n"),
+    "apache": Edit(r"(?=^ +ProxyPass )", "SetOutputFilter DEFLATE\n"),
 }
 
 
@@ -104,11 +109,12 @@ class Front(NamedTuple):
 
 
 @asynccontextmanager
-async def watched(client: httpx.AsyncClient, run: str, **params):
+async def watched(client: httpx.AsyncClient, run: str, *, compressed: bool = False, **params):
     """What gives the next frame of a run's stream; StopAsyncIteration at its proper end."""
     path = f"/runs/{run}/events"
     async with aconnect_sse(client, "GET", path, params={"replay": "full", **params}) as source:
         assert source.response.status_code == 200, source.response
+        assert ("content-encoding" in source.response.headers) is compressed
         async with aclosing(source.aiter_sse()) as events:
 
             async def frame() -> dict:
@@ -183,6 +189,18 @@ async def test_an_event_is_seen_before_the_next_is_made(front, client, line):
         assert (await next_event(frame))["type"] == "run.completed"
         with pytest.raises(StopAsyncIteration):
             await frame()
+
+
+@pytest.mark.parametrize("kind", COMPRESSING)
+async def test_a_stream_that_is_compressed_although_it_asked_not_to_be_is_live(gateway, client, made, tmp_path, kind):
+    run = await started(client, "external")
+    with Proxy(kind, tmp_path, gateway.port, made, COMPRESSING[kind]) as proxy:
+        async with Front(proxy, made).caller() as viewer, watched(viewer, run, compressed=True) as frame:
+            for number in range(3):
+                await published(client, run, {"type": "x.go", "number": number})
+                while (await next_event(frame)).get("number") != number:
+                    pass
+    await finished(client, run)
 
 
 @lines
@@ -352,7 +370,7 @@ async def test_a_restart_of_the_proxy_loses_and_repeats_nothing(front, client):
         for events in seen.values():
             await eventually(has(events, "x.after"), within_s=PATIENCE_S)
         await finished(client, run)
-    whole = (await client.get(f"/runs/{run}/events", params={"replay": "full"})).json()["events"]
+    whole = await log_of(client, run)
     assert len(whole) == number + 4
     assert all(events == whole for events in seen.values())
 
@@ -419,7 +437,7 @@ async def test_a_gateway_that_restarts_says_so_through_each_proxy_and_all_come_b
                 await asyncio.to_thread(gateway.start)
                 await published(client, run, {"type": "x.after"})
                 await finished(client, run)
-            whole = (await client.get(f"/runs/{run}/events", params={"replay": "full"})).json()["events"]
+            whole = await log_of(client, run)
             assert all(events == whole for events in seen.values())
 
 

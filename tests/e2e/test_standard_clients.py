@@ -12,7 +12,7 @@ import pytest
 import websockets
 from httpx_sse import aconnect_sse
 
-from tests.e2e.clients import PATIENCE_S, STREAM, caller, eventually, finished, published, served, started
+from tests.e2e.clients import PATIENCE_S, STREAM, caller, eventually, finished, log_of, published, served, started
 from tests.e2e.process import ROOT, bearer, token
 from tests.e2e.relay import Relay
 
@@ -192,7 +192,7 @@ async def test_it_is_live_comes_back_with_its_cursor_and_ends_with_the_run(clien
         await published(client, run, {"type": "x.go", "number": 3})
         await _until(seen, lambda event: event.get("number") == 3)
         await finished(client, run)
-    whole = (await client.get(f"/runs/{run}/events", params={"replay": "full"})).json()["events"]
+    whole = await log_of(client, run)
     events = [each for each in seen if "event" in each]
     assert [each["event"] for each in events] == whole
     assert all(each["id"] == each["event"]["id"] for each in events)
