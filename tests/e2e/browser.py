@@ -90,7 +90,7 @@ class Tab:
 
     async def until(self, expression: str, arg: object = None):
         """What an expression gives once it is true. Asked from here, as the page's own policy forbids it to do so."""
-        return await eventually(lambda: self.page.evaluate(expression, arg), within_s=PATIENCE_S)
+        return await eventually(lambda: self.page.evaluate(expression, arg), within_s=2 * PATIENCE_S)
 
     async def sees(self, field: str, value: object) -> None:
         """Wait for an event that has this."""

@@ -10,6 +10,8 @@ from typing import Literal, Self
 
 READ = 65_536
 Kind = Literal["sse", "websocket", "other"]
+# Instead of what was asked for: a page that says no, nothing at all, the end of the connection.
+Block = Literal["page", "silence", "reset"]
 PAGE = b"<p>Blocked by your network</p>"
 REFUSAL = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%s" % (len(PAGE), PAGE)
 
@@ -17,18 +19,16 @@ REFUSAL = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n
 class Relay:
     """Listens on `port` of the loopback and passes on to `upstream`, the gateway's port.
 
-    `refused`: what is asked for in vain, answered by a page. `held`: whose answers never come.
-    `reachable`: whether anything is accepted. `requests`: the requests' first bytes, as they came.
+    `blocks`: what is asked for in vain, and what comes instead. `requests`: the requests' first bytes, as they came.
     """
 
     def __init__(self, upstream: int) -> None:
         self.upstream = upstream
-        self.refused: set[Kind] = set()
-        self.held: set[Kind] = set()
-        self.reachable = True
+        self.blocks: dict[Kind, Block] = {}
         self.requests: list[str] = []
         self._open: dict[asyncio.Task, list[asyncio.StreamWriter]] = {}
         self._muted: set[asyncio.Task] = set()
+        self._closing = False
 
     @property
     def url(self) -> str:
@@ -45,14 +45,14 @@ class Relay:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        self.reachable = False
+        self._closing = True
         self.cut()
         if self._open:
             await asyncio.wait(self._open)
         await asyncio.sleep(0)  # for what was aborted to be closed
 
     def cut(self) -> None:
-        """Break every open connection off, without a word to either side."""
+        """Break every open connection off, in the middle of whatever it says."""
         for task, writers in self._open.items():
             task.cancel()
             for writer in writers:
@@ -63,7 +63,7 @@ class Relay:
         self._muted |= self._open.keys()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if not self.reachable:
+        if self._closing:
             writer.transport.abort()
             return
         writers = [writer]
@@ -83,23 +83,26 @@ class Relay:
         except OSError:
             return
         writers.append(upstream)
-        own, held = asyncio.current_task(), False
+        own, silent = asyncio.current_task(), False
 
         async def up(data: bytes) -> None:
-            nonlocal held
+            nonlocal silent
             if data.startswith((b"GET ", b"POST ")):
                 request = data.decode("latin-1")
                 self.requests.append(request)
-                kind = _kind(request)
-                held = kind in self.held
-                if kind in self.refused:
+                block = self.blocks.get(_kind(request))
+                silent = block == "silence"
+                if block == "page":
                     client.write(REFUSAL)
+                    return
+                if block == "reset":
+                    client.transport.abort()
                     return
             upstream.write(data)
             await upstream.drain()
 
         async def down(data: bytes) -> None:
-            if not held and own not in self._muted:
+            if not silent and own not in self._muted:
                 client.write(data)
                 await client.drain()
 

@@ -103,18 +103,20 @@ async def test_by_itself_it_takes_sse_and_stays_with_it(context, client, relay):
 
 
 @pytest.mark.parametrize(
-    ("refused", "held", "transport"),
+    ("blocks", "transport"),
     [
-        ({"sse"}, set(), "websocket"),
-        (set(), {"sse"}, "websocket"),
-        ({"sse", "websocket"}, set(), "poll"),
-        ({"websocket"}, {"sse"}, "poll"),
-        (set(), {"sse", "websocket"}, "poll"),
+        ({"sse": "page"}, "websocket"),
+        ({"sse": "silence"}, "websocket"),
+        ({"sse": "reset"}, "websocket"),
+        ({"sse": "page", "websocket": "page"}, "poll"),
+        ({"sse": "silence", "websocket": "page"}, "poll"),
+        ({"sse": "silence", "websocket": "silence"}, "poll"),
+        ({"sse": "reset", "websocket": "reset"}, "poll"),
     ],
-    ids=["page-for-sse", "sse-held", "both-refused", "sse-held-socket-refused", "both-held"],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value.values()),
 )
-async def test_what_does_not_work_here_is_left_for_the_next(context, client, relay, refused, held, transport):
-    relay.refused, relay.held = refused, held
+async def test_what_does_not_work_here_is_left_for_the_next(context, client, relay, blocks, transport):
+    relay.blocks = blocks
     tab = await Tab.opened(context, relay.url)
     async with followed(client, [tab]) as run:
         for number in range(3):
@@ -125,6 +127,18 @@ async def test_what_does_not_work_here_is_left_for_the_next(context, client, rel
         relay.cut()
         await says(client, run, tab, number=3)
         assert relay.asked_for("sse") == asked
+
+
+@pytest.mark.parametrize("block", ["page", "silence", "reset"])
+async def test_what_stops_working_on_the_way_is_left_too(context, client, relay, block):
+    tab = await Tab.opened(context, relay.url, maxRetries=1000)
+    async with followed(client, [tab]) as run:
+        for number, way in enumerate(("sse", "websocket")):
+            await says(client, run, tab, number=number)
+            relay.blocks[way] = block
+            relay.cut()
+        await says(client, run, tab, number=2)
+        assert await tab.transports() == ["sse", "websocket", "poll"]
 
 
 @pytest.mark.parametrize(
