@@ -1,4 +1,4 @@
-"""The JavaScript client in a real Chromium when a way is blocked: the next one carries on, nothing is lost or repeated."""
+"""The JavaScript client in a real Chromium when a way is blocked: the next one carries on, and nothing is lost."""
 
 import pytest
 from playwright.async_api import Route, async_playwright
