@@ -82,7 +82,7 @@ async def test_eight_tabs_are_all_live_on_one_connection(browser, gateway, clien
     # One for the first run, one more when the second came.
     assert 1 <= sum("text/event-stream" in accept for accept in streams) <= 3
     await asyncio.gather(*(page.wait_for_function("() => client.connections.length === 0") for page in pages))
-    assert (await pages[0].evaluate("navigator.locks.query()"))["held"] == []
+    await pages[0].wait_for_function("async () => (await navigator.locks.query()).held.length === 0")
 
 
 async def test_when_the_leader_dies_another_takes_over_and_nothing_is_lost(browser, gateway, client):
