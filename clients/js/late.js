@@ -1,7 +1,9 @@
-// The connection, had when it is first needed: what only starts, lists and cancels runs never loads it, and neither does
-// a tab that another one serves.
+// The connection, which nothing waits for until it is needed: what only starts, lists and cancels runs works without it,
+// and a tab that another one serves never loads it.
 //
 // Rule 1: whoever joins before it is there joins as soon as it is.
+// Rule 2: it is fetched as soon as it may be needed, not when it is: by then other tabs may hold all that the browser
+// opens to the host, and no way to fall back would ever come.
 
 /** @typedef {import("./connection.js").Connection} Connection */
 /** @typedef {import("./connection.js").Link} Link */
@@ -29,6 +31,7 @@ export class Late {
   /** @param {import("./connection.js").ConnectionOptions} options */
   constructor(options) {
     this.#options = options;
+    import("./connection.js").catch(() => {}); // tried again when it is needed
   }
 
   get connections() {

@@ -25,20 +25,20 @@ import { isTerminal } from "./state.js";
  *   | {type: "gap", run: string, gap: any} | {type: "event", run: string, prev: string | null, event: RunEvent}} Word
  */
 
-const ALIVE_MS = 4_000;
-const SILENT_MS = 15_000;
 const AGAIN_MS = 1_000;
 
 /**
  * For `new Client({ share: tabs() })`. All tabs of one origin that give the same name, gateway and `replay` share; they
  * must be the same person's. Where there are no Web Locks (no secure context, no browser) the tab has its own connection.
+ * `patience`: how many ms a tab that leads may say nothing before another takes its place.
  * @param {string} [name]
+ * @param {{patience?: number}} [options]
  * @returns {import("./client.js").Share}
  */
-export function tabs(name = "runcast") {
+export function tabs(name = "runcast", { patience = 15_000 } = {}) {
   return (own, near) => {
     if (!globalThis.navigator?.locks || !globalThis.BroadcastChannel) return own(near.changed);
-    return new Tabs(`${name} ${near.base} ${near.replay}`, { own, ...near });
+    return new Tabs(`${name} ${near.base} ${near.replay}`, { own, patience, ...near });
   };
 }
 
@@ -61,7 +61,7 @@ class Tabs {
 
   /**
    * @param {string} name
-   * @param {{own: (changed: () => void) => Connections} & import("./client.js").Near} near
+   * @param {{own: (changed: () => void) => Connections, patience: number} & import("./client.js").Near} near
    */
   constructor(name, near) {
     this.#name = name;
@@ -99,12 +99,15 @@ class Tabs {
     const channel = new BroadcastChannel(this.#name);
     const ending = new AbortController();
     const { signal } = ending;
+    const { patience } = this.#near;
     this.#part = { channel, ending };
     channel.onmessage = ({ data }) => this.#hear(data);
     this.#heardAt = Date.now();
     const watch = setInterval(() => {
-      if (!this.#leader && Date.now() - this.#heardAt > SILENT_MS) this.#lead(signal, true);
-    }, ALIVE_MS);
+      if (this.#leader) this.#tell({ type: "alive" });
+      // The timers of hidden tabs are slowed down, so they neither take each other for dead nor are in a hurry.
+      else if (!document.hidden && Date.now() - this.#heardAt > patience) this.#lead(signal, true);
+    }, patience / 4);
     signal.addEventListener("abort", () => {
       clearInterval(watch);
       this.#leader?.end();
@@ -118,8 +121,9 @@ class Tabs {
   }
 
   #end() {
-    this.#part?.ending.abort();
+    const part = this.#part;
     this.#part = null;
+    part?.ending.abort();
   }
 
   /** @param {AbortSignal} signal @param {boolean} steal */
@@ -247,7 +251,6 @@ class Leader {
   #wants = new Map();
   /** @type {Map<string, Subscription & {last: string | null}>} */
   #relays = new Map();
-  #alive;
   connected;
 
   /** @param {string} name @param {{own: (changed: () => void) => Connections, changed: () => void, tell: (word: Word) => void}} near */
@@ -255,7 +258,6 @@ class Leader {
     this.#name = name;
     this.#tell = tell;
     this.connected = own(changed);
-    this.#alive = setInterval(() => tell({ type: "alive" }), ALIVE_MS);
   }
 
   get connections() {
@@ -266,7 +268,6 @@ class Leader {
   command = (type, fields) => this.connected.command(type, fields);
 
   end() {
-    clearInterval(this.#alive);
     this.#ending.abort();
     for (const relay of this.#relays.values()) this.connected.leave(relay);
     this.#relays.clear();

@@ -190,7 +190,13 @@ def _file(folder: Path, name: str) -> Response:
 
 def _from_this_page(call: Call) -> bool:
     """Whether the console itself asks, on this machine, with nobody in between (PROTOCOL section 7)."""
-    return _from_this_machine(call) and call.request.headers.get("Sec-Fetch-Site") == "same-origin"
+    headers = call.request.headers
+    return (
+        _from_this_machine(call)
+        and headers.get("Sec-Fetch-Site") == "same-origin"
+        # Every browser says so to whoever it is connected to; a proxy that hides itself does not pass it on.
+        and "keep-alive" in headers.get("Connection", "").lower()
+    )
 
 
 def _from_this_machine(call: Call) -> bool:

@@ -58,6 +58,11 @@ async def finished(client: httpx.AsyncClient, run: str, **body) -> httpx.Respons
     return await client.post(f"/runs/{run}/finish", json={"status": "completed", "result": None, **body})
 
 
+async def log_of(client: httpx.AsyncClient, run: str) -> list[dict]:
+    """All of a run's events that one answer holds."""
+    return (await client.get(f"/runs/{run}/events", params={"replay": "full"})).json()["events"]
+
+
 def own(frames: list[dict]) -> list[dict]:
     """The run's events among the frames."""
     return [frame for frame in frames if "id" in frame]

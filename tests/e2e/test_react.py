@@ -1,5 +1,6 @@
 """React's hooks in a real Chromium: StrictMode mounts everything twice, and nothing is opened twice or left behind."""
 
+import re
 import subprocess
 
 import pytest
@@ -11,16 +12,20 @@ from tests.e2e.test_browser import ARGUMENTS, CHROMIUM
 pytestmark = pytest.mark.browser
 
 
+def bundled(*source: str, **given) -> str:
+    """With React's development build, which is the one that mounts twice."""
+    command = ["node_modules/.bin/esbuild", *source, "--bundle", "--format=iife", "--jsx=automatic", "--jsx-dev"]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, **given).stdout
+
+
 @pytest.fixture(scope="module")
 def bundle() -> str:
-    """React's development build, which is the one that mounts twice, with the page's components."""
-    command = ["node_modules/.bin/esbuild", "tests/e2e/pages/react_app.js", "--bundle", "--format=iife"]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return bundled("tests/e2e/pages/react_app.js")
 
 
 @pytest.fixture
-async def page(gateway, bundle):
-    """The page with the components, and the streams that it opened."""
+async def browser_page(gateway):
+    """A page that takes scripts, and in which no error may be logged."""
     async with async_playwright() as driver:
         browser = await driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = await browser.new_page(bypass_csp=True)
@@ -29,11 +34,17 @@ async def page(gateway, bundle):
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
         await page.goto(f"{gateway.url}/docs")
-        await page.add_script_tag(content=bundle)
-        await page.evaluate("(token) => { globalThis.app = mount(token); }", token())
         yield page
         await browser.close()
         assert [error for error in errors if "Failed to load resource" not in error] == []
+
+
+@pytest.fixture
+async def page(browser_page, bundle):
+    """With two components that show a run."""
+    await browser_page.add_script_tag(content=bundle)
+    await browser_page.evaluate("(token) => { globalThis.app = mount(token); }", token())
+    return browser_page
 
 
 async def test_two_components_show_one_run_over_one_connection(page):
@@ -70,3 +81,20 @@ async def test_a_cancel_and_a_refusal_are_shown(page):
     await page.click("#bad")
     await expect(page.locator("#error")).not_to_be_empty()
     await expect(page.locator("#state")).to_have_text("queued")
+
+
+async def test_what_the_page_for_newcomers_shows_works_as_it_stands(gateway, browser_page):
+    """The blocks of docs/react.md, one after the other, are an application."""
+    shown = "".join(re.findall(r"^```jsx\n(.*?)^```$", (ROOT / "docs/react.md").read_text(), re.DOTALL | re.MULTILINE))
+    source = f"""
+        import {{ createRoot }} from "react-dom/client";
+        const fetchToken = async () => {token()!r};
+        {shown.replace("http://127.0.0.1:8000", gateway.url)}
+        createRoot(document.body.appendChild(document.createElement("div"))).render(<App />);
+    """
+    await browser_page.add_script_tag(content=bundled("--loader=jsx", input=source))
+    await browser_page.click("text=Write")
+    await expect(browser_page.locator("article")).to_contain_text("tides")
+    await browser_page.click("text=Refresh")
+    await expect(browser_page.locator("li").first).to_contain_text("completed")
+    await expect(browser_page.locator("li p").first).to_contain_text("%")

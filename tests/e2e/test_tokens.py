@@ -244,9 +244,10 @@ async def test_the_console_token_is_given_to_the_console_on_this_machine_and_to_
         asks = ("GET", "/console/token")
         here = f"Host: 127.0.0.1:{gateway.port}"
 
-        def status(*lines: str, host: str = here) -> bytes:
+        def status(*lines: str, host: str = here, kept: str = "keep-alive") -> bytes:
+            lines = (f"Connection: {kept}", *lines)
             request = head(*asks, *lines).replace(b"Host: 127.0.0.1\r\n", f"{host}\r\n".encode(), 1)
-            return exchange(gateway, request).split()[1]
+            return exchange(gateway, request, until=b"\r\n").split()[1]
 
         same = "Sec-Fetch-Site: same-origin"
         assert status(same) == b"200"
@@ -270,6 +271,8 @@ async def test_the_console_token_is_given_to_the_console_on_this_machine_and_to_
             assert status(same, forwarded) == b"404"
         old = head(*asks, same, version="1.0").replace(b"Host: 127.0.0.1\r\n", f"{here}\r\n".encode(), 1)
         assert exchange(gateway, old).split()[1] == b"404"
+        # As nginx speaks to what it passes on to, when it is told nothing else.
+        assert status(same, kept="close") == b"404"
         given = httpx.get(f"{gateway.url}/console/token", headers={"Sec-Fetch-Site": "same-origin"}).json()
         headers = {"Authorization": f"Bearer {given['token']}"}
         assert httpx.get(f"{gateway.url}/runs", headers=headers).status_code == 200

@@ -12,7 +12,7 @@ import { seeded } from "./seeded.js";
 /** @typedef {import("../../clients/js/run.js").Run} Run */
 /** @typedef {import("../../clients/js/client.js").ClientOptions} ClientOptions */
 
-const gateway = new Gateway();
+const gateway = new Gateway({ retry_ms: 20 });
 before(() => gateway.start());
 after(() => gateway.erase());
 
@@ -342,23 +342,28 @@ test("connections that break anywhere lose and repeat nothing", { timeout: 60_00
   await new Promise((resolve) => proxy.listen(0, "127.0.0.1", () => resolve(null)));
   const { port } = /** @type {import("node:net").AddressInfo} */ (proxy.address());
   const starter = clientOf();
-  /** @type {ReturnType<typeof setInterval> | undefined} */
-  let hurry;
   try {
     for (const [way, options] of Object.entries(WAYS)) {
       // A page of a long-poll comes whole or not at all.
       if (way === "long-poll") most = 60_000;
       const client = clientOf({ ...options, replay: "full", maxRetries: 1000 }, { url: `http://127.0.0.1:${port}` });
-      // A way through a hundred cuts is not to take a hundred back-offs.
-      hurry = setInterval(client.reconnect, 5);
       const runs = await Promise.all([1, 2, 3].map(() => starter.start("words", { count: 60, gap_s: 0.01 })));
       const seen = await Promise.all(runs.map(async ({ id }) => [client.run(id), await idsOf(client.run(id))]));
       for (const [run, ids] of seen) assert.deepEqual(ids, upTo(/** @type {Run} */ (run).state.tail ?? ""));
-      clearInterval(hurry);
     }
   } finally {
-    clearInterval(hurry);
     proxy.close();
+  }
+});
+
+test("connecting anew at any time loses and repeats nothing", { timeout: 60_000 }, async () => {
+  for (const options of Object.values(WAYS)) {
+    const client = clientOf({ ...options, replay: "full" });
+    const runs = await Promise.all([1, 2].map(() => client.start("words", { count: 50, gap_s: 0.01 })));
+    const restless = setInterval(client.reconnect, 70);
+    const seen = await Promise.all(runs.map((run) => idsOf(run)));
+    clearInterval(restless);
+    assert.deepEqual(seen, runs.map((run) => upTo(run.state.tail ?? "")));
   }
 });
 

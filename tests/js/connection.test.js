@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createApi, Problem } from "../../clients/js/api.js";
-import { follow } from "../../clients/js/follow.js";
+import { Connection } from "../../clients/js/connection.js";
 import { serving } from "./serving.js";
 
 /** @typedef {import("node:http").IncomingMessage} Request */
@@ -42,12 +42,15 @@ async function playing(scripts, use) {
   }, (base) => use(base, asked));
 }
 
+/** @typedef {Partial<import("../../clients/js/connection.js").ConnectionOptions> & {after?: string, gap?: () => string | null,
+ *   event?: (leave: () => void) => void}} Options */
+
 /**
- * Follow to the end; what came, what was asked.
+ * Follow to the end; what came, what was asked. `gap` gives the cursor to go on from, `event` is called at each one.
  * @param {Script[]} scripts
- * @param {Partial<import("../../clients/js/follow.js").Options>} [options]
+ * @param {Options} [options]
  */
-async function followed(scripts, options = {}) {
+async function followed(scripts, { after, gap = () => null, event: onEvent, ...options } = {}) {
   /** @type {string[]} */
   const ids = [];
   /** @type {boolean[]} */
@@ -58,17 +61,35 @@ async function followed(scripts, options = {}) {
   /** @type {string[]} */
   let urls = [];
   await playing(scripts, async (base, asked) => {
-    reason = await follow({
+    const connection = new Connection({
       base,
-      run: "r",
       getToken: async ({ refresh }) => (refreshes.push(refresh), "t"),
-      onEvent: ({ id }) => ids.push(id),
-      onConnection: ({ status }) => statuses.push(status),
       transports: ["sse"],
       ...options,
-    }).closed;
+    });
+    reason = await new Promise((resolve) => {
+      /** @type {import("../../clients/js/connection.js").Subscription} */
+      const subscription = {
+        run: "r",
+        cursor: after ?? null,
+        event({ id }) {
+          ids.push(id);
+          onEvent?.(() => {
+            connection.leave(subscription);
+            resolve("left");
+          });
+        },
+        gap: () => void (subscription.cursor = gap()),
+        link({ status, reason: why }) {
+          if (statuses.at(-1) !== status) statuses.push(status);
+          if (why) resolve(why);
+        },
+      };
+      connection.join(subscription);
+    });
     urls = asked.map((request) => request.url ?? "");
     assert.ok(asked.every((request) => request.headers.authorization === "Bearer t"));
+    while (connection.connections.length) await new Promise((resolve) => setTimeout(resolve, 5));
   });
   return { ids, refreshes, reason, urls, statuses };
 }
@@ -94,7 +115,7 @@ test("an event of another epoch is taken only after a gap", async () => {
   let gaps = 0;
   const { ids } = await followed(
     [stream(event(1), event(1, "x.n", "b"), gap, event(1, "x.n", "b"), event(2, "run.completed", "b"))],
-    { onGap: async () => (gaps++, null) },
+    { gap: () => (gaps++, null) },
   );
   assert.deepEqual(ids, ["a-1", "b-1", "b-2"]);
   assert.equal(gaps, 1);
@@ -104,7 +125,7 @@ test("after a gap nothing is given that the state which was read already has", a
   const gap = { type: "gap", run: "r", after: "a-1", from: "b-1" };
   const { ids } = await followed(
     [stream(gap, event(1, "x.n", "b"), event(2, "x.n", "b"), event(3, "run.completed", "b"))],
-    { after: "a-1", onGap: async () => "b-2" },
+    { after: "a-1", gap: () => "b-2" },
   );
   assert.deepEqual(ids, ["b-3"]);
 });
@@ -177,24 +198,21 @@ test("silence longer than two and a half heartbeats is a dead connection", async
 });
 
 test("failures in a row end it", async () => {
-  assert.equal((await followed([answer(503), answer(503)], { max_retries: 2 })).reason, "exhausted");
+  assert.equal((await followed([answer(503), answer(503)], { maxRetries: 2 })).reason, "exhausted");
 });
 
-test("the caller can end it at any time", async () => {
-  const ending = new AbortController();
-  const { reason, ids } = await followed([stream(event(1), event(2))], {
-    signal: ending.signal,
-    onEvent: () => ending.abort(),
-  });
-  assert.equal(reason, "aborted");
-  assert.deepEqual(ids, []);
-});
-
-test("what a callback throws comes out", async () => {
-  await assert.rejects(
-    followed([stream(event(1))], { onEvent: () => assert.fail("mine") }),
-    /mine/,
+test("whoever leaves closes what nobody else uses", async () => {
+  const { reason, ids } = await followed(
+    [
+      (response) => {
+        response.writeHead(200, { "Content-Type": "text/event-stream" });
+        for (const frame of [HELLO, event(1)]) response.write(`data: ${JSON.stringify(frame)}\n\n`);
+      },
+    ],
+    { event: (leave) => leave() },
   );
+  assert.equal(reason, "left");
+  assert.deepEqual(ids, ["a-1"]);
 });
 
 test("a refusal is a Problem with the gateway's words", async () => {
