@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# More than there may be cores: most tests wait for something. A file stays together, as its tests may share a gateway.
+SIDE_BY_SIDE := -n 3 --dist loadfile
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # What keys and tokens look like that somebody might leave lying about.
 SECRETS := '-----BEGIN [A-Z ]*PRIVATE KEY|eyJ[A-Za-z0-9_-]{8,}\.eyJ|\b(AKIA[0-9A-Z]{16}|(gh[opsu]|github_pat|npm)_\w{24}|sk-[[:alnum:]-]{24}|xox[abp]-)'
@@ -13,7 +15,7 @@ run: $(VENV)/run.installed
 
 test: $(VENV)/test.installed node_modules/.installed
 	tests/install-system-packages
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 	npm test --silent
 
 check: $(VENV)/test.installed node_modules/.installed
