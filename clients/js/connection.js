@@ -253,7 +253,7 @@ export class Connection {
           greeted ||= frame.type === "hello";
           if (frame.type === "hello") this.#greet(frame);
           watch();
-          return this.#take(frame);
+          return this.#take(frame, signal);
         },
         gone: (run) => this.#done(run, "not_found"),
         refused: (problem) => (this.#problem = problem),
@@ -281,8 +281,8 @@ export class Connection {
     this.#report();
   }
 
-  /** @param {Frame} frame @returns {Promise<void> | void} */
-  #take(frame) {
+  /** @param {Frame} frame @param {AbortSignal} signal @returns {Promise<void> | void} */
+  #take(frame, signal) {
     if (frame.type === "hello") return;
     const subscription = this.#subscriptions.get(frame["run"]);
     if (frame.type === "reconnect") this.#decide({ type: "reconnect", after_ms: frame["after_ms"] });
@@ -296,7 +296,8 @@ export class Connection {
       if (!subscription) return;
       if (frame.type === "gap") {
         subscription.cursor = null;
-        return subscription.gap(frame);
+        // Reading the run's state takes its time; an end does not wait for it.
+        return Promise.race([subscription.gap(frame), aborted(signal)]);
       }
       if (frame.id !== undefined) this.#event(subscription, /** @type {any} */ (frame));
     }
@@ -328,7 +329,7 @@ export class Connection {
     try {
       const token = await this.#options.getToken({ refresh: true });
       const reply = await controls.command("authenticate", { token });
-      if (reply?.ok) this.#decide({ type: "renewed" });
+      if (reply?.ok && controls === this.#controls) this.#decide({ type: "renewed" });
     } catch {
       // The connection ends when the old token does; the policy goes on from there.
     }
