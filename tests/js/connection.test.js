@@ -274,3 +274,21 @@ test("a state that cannot be read after a gap holds nothing up: it is begun anew
     assert.equal(run.state.status, "completed");
   });
 });
+
+test("what has given up goes on where it was when it is told to", async () => {
+  const busy = answer(503, { code: "server.busy", title: "busy", retryable: true });
+  await playing([stream(event(1)), busy, busy, stream(event(2), event(3, "run.completed"))], async (url, asked) => {
+    const client = new Client({ url, transports: ["sse"], maxRetries: 2 });
+    const run = client.run("r");
+    const stop = run.subscribe(() => {});
+    await assert.rejects(run.finished(), { code: "server.busy" });
+    assert.deepEqual([run.connection.status, run.connection.reason], ["error", "exhausted"]);
+    assert.equal(client.connections.length, 0);
+    const end = new Promise((resolve) => run.on("run.completed", resolve));
+    client.reconnect();
+    await end;
+    assert.equal(run.state.tail, "a-3");
+    assert.match(asked[3]?.url ?? "", /after=a-1/);
+    stop();
+  });
+});
