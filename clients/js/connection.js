@@ -4,6 +4,7 @@
 // Rule 2: each event is given to its run once and in order, whatever broke in between and whichever runs come and go;
 // after a gap it starts over, and says so.
 // Rule 3: at most one connection is open; it ends when nobody follows anything, and begins again when somebody does.
+// It is longer than most: opening, waiting and ending share every field, and only together are they right.
 
 import { follows, parseCursor } from "./cursor.js";
 import { AWAY, CONNECTING } from "./late.js";

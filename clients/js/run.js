@@ -5,6 +5,7 @@
 // Rule 2: `state` and `connection` are snapshots: they are replaced, never changed.
 // Rule 3: an iteration sees every event once and in order, however late it begins and however slow it is: what it
 // missed it reads from the log. It holds no more than QUEUED events.
+// It is longer than most: most of it is the words that an editor shows.
 
 import { AWAY } from "./late.js";
 import { persist, Problem } from "./api.js";
