@@ -114,7 +114,7 @@ for (const [way, options] of Object.entries(WAYS)) {
 }
 
 test("a token that expires mid-run is renewed and nothing is lost, over each way", { timeout: 60_000 }, async () => {
-  const short = await new Gateway({ auth_warning_s: 1 }).start();
+  const short = await new Gateway({ auth_warning_s: 3 }).start();
   let opened = 0;
   class Counted extends WebSocket {
     /** @param {ConstructorParameters<typeof WebSocket>} given */
@@ -126,10 +126,10 @@ test("a token that expires mid-run is renewed and nothing is lost, over each way
   /** @param {ClientOptions} options */
   const follows = async (options) => {
     let asked = 0;
-    let current = token({ ttl_s: 3 });
+    let current = token({ ttl_s: 5 });
     const getToken = async (/** @type {{refresh: boolean}} */ { refresh }) => {
       asked += Number(refresh);
-      return refresh ? (current = token({ ttl_s: 3 })) : current;
+      return refresh ? (current = token({ ttl_s: 5 })) : current;
     };
     const client = clientOf({ ...options, WebSocket: /** @type {any} */ (Counted), replay: "full", getToken }, short);
     const run = await client.start("words", { count: 30, gap_s: 0.2 });
