@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createApi, Problem } from "../../clients/js/api.js";
+import { Client } from "../../clients/js/index.js";
 import { Connection } from "../../clients/js/connection.js";
 import { serving } from "./serving.js";
 
@@ -234,4 +235,60 @@ test("a gateway that is not there is a retryable Problem", async () => {
   await playing([], async (base) => void (address = base));
   const call = createApi({ base: address, getToken: async () => null });
   await assert.rejects(call("GET", "/runs"), { code: "network", retryable: true });
+});
+
+test("what may be tried again is, a few times and not for long", async () => {
+  const busy = (/** @type {number} */ retry_after_ms) => answer(503, { code: "server.busy", title: "busy", retryable: true, retry_after_ms });
+  await playing([busy(1), busy(1), answer(200, { id: "r" })], async (url, asked) => {
+    assert.equal((await new Client({ url }).start("p", {})).id, "r");
+    assert.equal(new Set(asked.map(({ headers }) => headers["idempotency-key"])).size, 1);
+  });
+  await playing([busy(1), busy(1), busy(1)], async (url) => {
+    await assert.rejects(new Client({ url }).start("p", {}), { code: "server.busy" });
+  });
+  await playing([busy(60_000)], async (url) => {
+    await assert.rejects(new Client({ url }).start("p", {}), { code: "server.busy", retry_after_ms: 60_000 });
+  });
+});
+
+test("a state that cannot be read after a gap holds nothing up: it is begun anew", async () => {
+  const gap = { type: "gap", run: "r", after: "0", from: "a-5" };
+  /** @type {string[]} */
+  const asked = [];
+  await serving((response, request) => {
+    asked.push(request.url ?? "");
+    if (request.url === "/runs/r") {
+      // The first one never answers.
+      if (asked.filter((url) => url === "/runs/r").length > 1) answer(200, { id: "r", status: "running", tail: "a-5" })(response, request);
+      return;
+    }
+    response.writeHead(200, { "Content-Type": "text/event-stream" });
+    const frames = [{ ...HELLO, heartbeat_ms: 20 }, gap, event(5), event(6, "run.completed")];
+    for (const frame of frames) response.write(`data: ${JSON.stringify(frame)}\n\n`);
+  }, async (url) => {
+    const run = new Client({ url, transports: ["sse"] }).run("r");
+    /** @type {string[]} */
+    const seen = [];
+    for await (const { type, id } of run.events()) seen.push(id ?? type);
+    assert.deepEqual(seen, ["gap", "gap", "a-5", "a-6"]);
+    assert.equal(run.state.status, "completed");
+  });
+});
+
+test("what has given up goes on where it was when it is told to", async () => {
+  const busy = answer(503, { code: "server.busy", title: "busy", retryable: true });
+  await playing([stream(event(1)), busy, busy, stream(event(2), event(3, "run.completed"))], async (url, asked) => {
+    const client = new Client({ url, transports: ["sse"], maxRetries: 2 });
+    const run = client.run("r");
+    const stop = run.subscribe(() => {});
+    await assert.rejects(run.finished(), { code: "server.busy" });
+    assert.deepEqual([run.connection.status, run.connection.reason], ["error", "exhausted"]);
+    assert.equal(client.connections.length, 0);
+    const end = new Promise((resolve) => run.on("run.completed", resolve));
+    client.reconnect();
+    await end;
+    assert.equal(run.state.tail, "a-3");
+    assert.match(asked[3]?.url ?? "", /after=a-1/);
+    stop();
+  });
 });
