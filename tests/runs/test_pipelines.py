@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.broker import MemoryBroker
-from gateway.runs import Cancelled, Runs
+from gateway.runs import Cancelled, Runs, active
 from gateway.wire import json
 from pipeline import (
     Context,
@@ -80,19 +80,24 @@ class HeldBroker(MemoryBroker):
         super().__init__()
         self.wanted: Callable[[str, dict[str, Any]], bool] = lambda _type, _fields: False
         self.held, self.go = asyncio.Event(), asyncio.Event()
+        self._speaker = None
 
-    async def append(self, run, drafts, *, producer=None):
-        cursor = await super().append(run, drafts, producer=producer)
-        if not self.held.is_set() and any(self.wanted(draft.type, json.loads(draft.body)) for draft in drafts):
+    def append_nowait(self, run, draft):
+        super().append_nowait(run, draft)
+        if self._speaker is None and self.wanted(draft.type, json.loads(draft.body)):
+            self._speaker = asyncio.current_task()
+
+    async def durable(self):
+        if asyncio.current_task() is self._speaker and not self.held.is_set():
             self.held.set()
             await self.go.wait()
-        return cursor
 
 
 @pytest.fixture(autouse=True)
 def _no_pace(monkeypatch):
     for module in (content, campaign, crew, agent, writing):
         monkeypatch.setattr(module, "PACE_S", 0)
+    monkeypatch.setattr(active, "MAX_AHEAD", 1)  # so whoever says something waits for the log
 
 
 @pytest.fixture
