@@ -1,0 +1,83 @@
+// <run-controls>: what can be asked of a run: cancel, pause, resume, try again; and whether to watch it live.
+//
+// Rule 1: a button is there when it makes sense; what is asked once is not asked again until it was answered.
+// Rule 2: what goes wrong is said beside the buttons, and told to the page as `run-error`.
+
+import { isFinished } from "../state.js";
+import { el, say } from "./dom.js";
+import { RunElement } from "./element.js";
+import { icon } from "./icons.js";
+import { journalOf } from "./journal.js";
+
+/** @typedef {import("../state.js").RunState} RunState */
+/** @typedef {import("../run.js").Run} Run */
+/** @typedef {import("./icons.js").Icon} Icon */
+
+export class RunControls extends RunElement {
+  #cancel = this.#button("cancel", "Cancel", "stop", (run) => run.cancel(this.getAttribute("reason") ?? "stopped by its viewer"));
+  #pause = this.#button("pause", "Pause", "pause", (run) => run.pause());
+  #resume = this.#button("resume", "Resume", "play", (run) => run.resume());
+  #retry = this.#button("retry", "Retry", "again", (run) => this.#again(run));
+  #live = el("button", { type: "button", part: "live", role: "switch", onclick: () => this.#toggle() }, "Live");
+  #error = el("p", { part: "error", class: "error", role: "alert" });
+
+  constructor() {
+    super();
+    this.#resume.classList.add("primary");
+    const buttons = [this.#pause, this.#resume, this.#cancel, this.#retry];
+    this.box.append(el("div", { class: "actions" }, ...buttons, el("slot"), this.#live), this.#error);
+  }
+
+  /** @override */
+  begin() {
+    say(this.#error, "");
+  }
+
+  /** @override @param {RunState | null} state @param {Run | null} run */
+  draw(state, run) {
+    const status = state?.status ?? "none";
+    const over = !state || isFinished(status);
+    this.#cancel.hidden = over;
+    if (status === "cancelling") this.#cancel.disabled = true;
+    this.#pause.hidden = !(status === "running" || status === "queued");
+    this.#resume.hidden = status !== "paused";
+    this.#retry.hidden = !(status === "failed" || status === "cancelled");
+    this.#retry.classList.toggle("primary", status === "failed");
+    this.#live.hidden = over;
+    this.#live.setAttribute("aria-checked", String(run !== null && journalOf(run).live));
+    this.#live.title = "Off: this page takes no events until it is on again. The run itself goes on.";
+  }
+
+  /** @param {string} name @param {string} label @param {Icon} picture @param {(run: Run) => Promise<unknown>} ask */
+  #button(name, label, picture, ask) {
+    const button = el("button", { type: "button", part: name, onclick: () => press() }, icon(picture), label);
+    const press = async () => {
+      const { run } = this;
+      if (!run) return;
+      // Not by `disabled` alone: what has the focus keeps it.
+      button.disabled = true;
+      say(this.#error, "");
+      try {
+        await ask(run);
+      } catch (error) {
+        say(this.#error, /** @type {Error} */ (error).message);
+        this.tell("run-error", { run, error });
+      } finally {
+        button.disabled = false;
+        this.changed();
+      }
+    };
+    return button;
+  }
+
+  /** The page may show the new run in its own way; otherwise whoever is around these buttons does. @param {Run} run */
+  async #again(run) {
+    const next = await run.retry();
+    if (this.tell("run-retried", { run: next, before: run })) this.run = next;
+  }
+
+  #toggle() {
+    const journal = this.run && journalOf(this.run);
+    if (journal) journal.live = !journal.live;
+  }
+}

@@ -1,0 +1,173 @@
+// What all elements have in common: where their run comes from, when they draw, how they look.
+//
+// Rule 1: an element shows a run and asks things of it; it keeps none of the run's state itself.
+// Rule 2: drawing is gathered: however many events arrive, an element draws a few times a second.
+// Rule 3: a run is followed as long as an element on the page shows it, and no longer; nobody has to close anything.
+
+import { Client } from "../client.js";
+import { journalOf } from "./journal.js";
+
+/** @typedef {import("../run.js").Run} Run */
+/** @typedef {import("../state.js").RunState} RunState */
+/** @typedef {import("../api.js").GetToken} GetToken */
+
+const DRAW_EVERY_MS = 60;
+
+/** @param {string} file */
+async function sheet(file) {
+  const made = new CSSStyleSheet();
+  try {
+    const response = await fetch(new URL(file, import.meta.url));
+    if (response.ok) made.replaceSync(await response.text());
+  } catch {
+    // Without its looks an element still says what it has to say.
+  }
+  return made;
+}
+
+// Before any element is defined, so that none is ever seen without them.
+const SHEETS = await Promise.all([sheet("theme.css"), sheet("parts.css")]);
+
+/** One client for all elements of a page that go to the same place as the same person. */
+/** @type {Map<GetToken | null, Map<string, Client>>} */
+const clients = new Map();
+
+/** @param {string} url @param {GetToken | null} getToken */
+function clientOf(url, getToken) {
+  const theirs = clients.get(getToken) ?? new Map();
+  clients.set(getToken, theirs);
+  const known = theirs.get(url);
+  if (known) return known;
+  const client = new Client({ url, getToken: getToken ?? (async () => null) });
+  theirs.set(url, client);
+  return client;
+}
+
+export class RunElement extends HTMLElement {
+  static observedAttributes = ["run-id", "url"];
+
+  /** @type {Run | null} */
+  #run = null;
+  /** The client that made it for `run-id`, if one did. @type {Client | null} */
+  #maker = null;
+  /** @type {GetToken | null} */
+  #getToken = null;
+  /** @type {Client | null} */
+  #client = null;
+  #leave = () => {};
+  #drawing = 0;
+  #finding = 0;
+
+  constructor() {
+    super();
+    this.box = this.attachShadow({ mode: "open" });
+    this.box.adoptedStyleSheets = SHEETS;
+  }
+
+  /** The run that is shown. @returns {Run | null} */
+  get run() {
+    return this.#run;
+  }
+
+  set run(run) {
+    this.#take(run ?? null, null);
+  }
+
+  /** Where the token comes from, when the run is named by `run-id`: as a Client's `getToken`. */
+  get getToken() {
+    return this.#getToken;
+  }
+
+  set getToken(getToken) {
+    this.#getToken = getToken;
+    this.#find();
+  }
+
+  /** A client instead of `url` and `getToken`. */
+  get client() {
+    return this.#client;
+  }
+
+  set client(client) {
+    this.#client = client;
+    this.#find();
+  }
+
+  connectedCallback() {
+    // What was set before the element was defined.
+    for (const name of /** @type {const} */ (["client", "getToken", "run"])) {
+      if (!Object.hasOwn(this, name)) continue;
+      const value = this[name];
+      delete this[name];
+      /** @type {any} */ (this)[name] = value;
+    }
+    if (this.#run) this.#join();
+    else this.#find();
+    this.changed();
+  }
+
+  disconnectedCallback() {
+    this.#leave();
+    this.#leave = () => {};
+    clearTimeout(this.#drawing);
+    clearTimeout(this.#finding);
+    this.#drawing = this.#finding = 0;
+    if (this.#maker) this.#take(null, null);
+  }
+
+  attributeChangedCallback() {
+    this.#find();
+  }
+
+  /** There is something new: draw soon. */
+  changed() {
+    this.#drawing ||= window.setTimeout(() => {
+      this.#drawing = 0;
+      this.draw(this.#run?.state ?? null, this.#run);
+    }, DRAW_EVERY_MS);
+  }
+
+  /**
+   * Show this; drawing twice changes nothing. Without a run both are null.
+   * @param {RunState | null} _state
+   * @param {Run | null} _run
+   */
+  draw(_state, _run) {}
+
+  /** Another run has taken the place of the one before. @param {Run | null} _run */
+  begin(_run) {}
+
+  /** Tell the page. @param {string} name @param {unknown} detail @returns {boolean} false: the page takes care of it */
+  tell(name, detail) {
+    return this.dispatchEvent(new CustomEvent(name, { detail, bubbles: true, composed: true, cancelable: true }));
+  }
+
+  /** Once all that is set together is set. */
+  #find() {
+    this.#finding ||= window.setTimeout(() => {
+      this.#finding = 0;
+      const id = this.getAttribute("run-id");
+      if (!this.isConnected || (this.#run && !this.#maker)) return;
+      if (!id) return this.#take(null, null);
+      const client = this.#client ?? clientOf(this.getAttribute("url") ?? "", this.#getToken);
+      if (this.#run?.id !== id || this.#maker !== client) this.#take(client.run(id), client);
+    });
+  }
+
+  /** @param {Run | null} run @param {Client | null} maker */
+  #take(run, maker) {
+    if (run === this.#run) return;
+    this.#leave();
+    this.#leave = () => {};
+    this.#run = run;
+    this.#maker = maker;
+    this.begin(run);
+    if (this.isConnected) this.#join();
+    this.changed();
+  }
+
+  #join() {
+    this.#leave();
+    this.#leave = this.#run ? journalOf(this.#run).look(() => this.changed()) : () => {};
+  }
+}
