@@ -29,7 +29,7 @@
  */
 
 /**
- * - `begin`; `attempt`: a connection is now being opened
+ * - `begin`: also when the connection was ended here, to be opened for other runs; `attempt`: one is now being opened
  * - `hello`; `frame`: any frame after it; `polled`: a long-poll was answered (`early`: empty, long before its time)
  * - `reconnect`, `expiring`: those control frames; `renewed`: the connection has a fresh token
  * - `refused`: this transport cannot be had; `open_timeout`: no hello in time
@@ -62,15 +62,22 @@ export const OPEN_TIMEOUT_MS = 5_000;
 const MAX_DELAY_MS = 30_000;
 const PROBE_AFTER_MS = 600_000;
 const SILENT_HEARTBEATS = 2.5;
+const TRUST_FOR_FAILURES = 4;
 
 /** @type {Action} */
 const NONE = { do: "none" };
 
 /**
- * @param {Partial<Pick<State, "transports" | "worked" | "fell_back_at" | "max_retries">>} [known]
+ * @param {Partial<Pick<State, "transports" | "worked" | "fell_back_at" | "max_retries" | "retry_ms">>} [known]
  * @returns {State}
  */
-export function initial({ transports = TRANSPORTS, worked = null, fell_back_at = null, max_retries = 10 } = {}) {
+export function initial({
+  transports = TRANSPORTS,
+  worked = null,
+  fell_back_at = null,
+  max_retries = 10,
+  retry_ms = 1_000,
+} = {}) {
   const remembered = worked && transports.includes(worked) ? worked : null;
   return {
     status: "connecting",
@@ -80,7 +87,7 @@ export function initial({ transports = TRANSPORTS, worked = null, fell_back_at =
     fell_back_at: remembered && fell_back_at,
     failures: 0,
     max_retries,
-    retry_ms: 1_000,
+    retry_ms,
     heartbeat_ms: 15_000,
     after_ms: null,
     refreshed: false,
@@ -124,8 +131,7 @@ export function decide(state, outcome, chance) {
     case "open_timeout":
       return fallBack(state, chance);
     case "unreachable":
-      // It says nothing about the transport, so the next attempt is made with one that is known to work.
-      return fail({ ...state, transport: state.worked ?? first(state.transports) }, chance, null);
+      return fail(elsewhere(state, chance), chance, null);
     case "lost":
       return ended(state, chance);
     case "status":
@@ -177,9 +183,27 @@ function freshToken(state, chance) {
   return connect({ ...next, status: "connecting" }, chance, state.after_ms ?? 0, true);
 }
 
+/**
+ * No answer says nothing about the transport, so the next attempt is made with one that is known to work. When none is,
+ * or not for long, it may be this way alone that is cut: then each has its turn.
+ * @param {State} state
+ * @param {Chance} chance
+ * @returns {State}
+ */
+function elsewhere(state, { now }) {
+  const known = state.failures < TRUST_FOR_FAILURES ? state.worked : null;
+  const transport = known ?? after(state) ?? first(state.transports);
+  return { ...state, transport, fell_back_at: transport === first(state.transports) ? null : (state.fell_back_at ?? now) };
+}
+
+/** @param {State} state @returns {Transport | undefined} */
+function after(state) {
+  return state.transports[state.transports.indexOf(state.transport) + 1];
+}
+
 /** @param {State} state @param {Chance} chance @returns {Decision} */
 function fallBack(state, chance) {
-  const next = state.transports[state.transports.indexOf(state.transport) + 1];
+  const next = after(state);
   if (!next) return fail({ ...state, transport: first(state.transports), fell_back_at: null }, chance, null);
   return connect({ ...state, status: "connecting", transport: next, fell_back_at: chance.now }, chance, 0);
 }

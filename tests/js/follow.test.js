@@ -135,7 +135,15 @@ test("a token that runs out mid-stream is fetched anew", async () => {
 });
 
 test("404 is final", async () => {
-  assert.equal((await followed([answer(404)])).reason, "not_found");
+  assert.equal((await followed([answer(404, { code: "run.not_found" })])).reason, "not_found");
+});
+
+test("a 404 in other words than the gateway's speaks of the way, and the next one is tried", async () => {
+  const page = { events: [event(1, "run.completed")], cursor: "a-1", resume: "start", done: true };
+  const { reason } = await followed([answer(404), answer(200, { ...page, retry_ms: 1, heartbeat_ms: 1 })], {
+    transports: ["sse", "poll"],
+  });
+  assert.equal(reason, "terminal");
 });
 
 test("what is not an event stream makes it fall back to long-poll, which ends the run too", async () => {
