@@ -64,7 +64,7 @@ export class RunPage {
     byId("timeline-panel").hidden = byId("log-panel").hidden = !known;
     byId("delete").hidden = !state || !isFinished(state.status);
     this.#drawConnection();
-    byId("panel").setAttribute("without", pictureOf(state?.pipeline)?.covers ?? "");
+    byId("panel").setAttribute("without", `connection ${pictureOf(state?.pipeline)?.covers ?? ""}`);
     const doing = known && !isFinished(state.status) ? `${Math.round(state.progress)} % ${state.pipeline} · ` : "";
     document.title = `${doing || (known ? `${state.status}: ${state.pipeline} · ` : "")}Runcast`;
     if (known) this.#changed(state);

@@ -17,7 +17,8 @@ export class RunControls extends RunElement {
   #cancel = this.#button("cancel", "Cancel", "stop", (run) => run.cancel(this.getAttribute("reason") ?? "stopped by its viewer"));
   #pause = this.#button("pause", "Pause", "pause", (run) => run.pause());
   #resume = this.#button("resume", "Resume", "play", (run) => run.resume());
-  #retry = this.#button("retry", "Retry", "again", (run) => this.#again(run));
+  #retryWords = el("span", {}, "Retry");
+  #retry = this.#button("retry", this.#retryWords, "again", (run) => this.#again(run));
   #live = el("button", { type: "button", part: "live", role: "switch", onclick: () => this.#toggle() }, "Live");
   #error = el("p", { part: "error", class: "error", role: "alert" });
 
@@ -41,14 +42,15 @@ export class RunControls extends RunElement {
     if (status === "cancelling") this.#cancel.disabled = true;
     this.#pause.hidden = !(status === "running" || status === "queued");
     this.#resume.hidden = status !== "paused";
-    this.#retry.hidden = !(status === "failed" || status === "cancelled");
+    this.#retry.hidden = !state || !over;
+    say(this.#retryWords, status === "completed" ? "Run again" : "Retry");
     this.#retry.classList.toggle("primary", status === "failed");
     this.#live.hidden = over;
     this.#live.setAttribute("aria-checked", String(run !== null && journalOf(run).live));
     this.#live.title = "Off: this page takes no events until it is on again. The run itself goes on.";
   }
 
-  /** @param {string} name @param {string} label @param {Icon} picture @param {(run: Run) => Promise<unknown>} ask */
+  /** @param {string} name @param {string | Node} label @param {Icon} picture @param {(run: Run) => Promise<unknown>} ask */
   #button(name, label, picture, ask) {
     const button = el("button", { type: "button", part: name, onclick: () => press() }, icon(picture), label);
     const press = async () => {

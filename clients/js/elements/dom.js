@@ -88,16 +88,26 @@ function kept(old, node) {
   }
   if (!(old instanceof Element && node instanceof Element) || old.localName !== node.localName) return false;
   if (old.getAttribute("data-key") !== node.getAttribute("data-key")) return false;
+  // Who opens details decides, not who draws them; and a style attribute is not set, as rule 2 has it.
+  /** @param {string} name */
+  const left = (name) => name === "style" || (name === "open" && old.localName === "details");
   for (const { name } of [...old.attributes]) {
-    // Who opens or closes it decides, not who draws it.
-    if (!node.hasAttribute(name) && !(name === "open" && old.localName === "details")) old.removeAttribute(name);
+    if (!node.hasAttribute(name) && !left(name)) old.removeAttribute(name);
   }
   for (const { name, value } of node.attributes) {
-    if (name === "open" && old.localName === "details") continue;
-    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    if (!left(name) && old.getAttribute(name) !== value) old.setAttribute(name, value);
   }
+  if (old instanceof HTMLElement && node instanceof HTMLElement) restyle(old.style, node.style);
   patch(old, [...node.childNodes]);
   return true;
+}
+
+/** @param {CSSStyleDeclaration} old @param {CSSStyleDeclaration} style */
+function restyle(old, style) {
+  for (const name of style) {
+    const value = style.getPropertyValue(name);
+    if (old.getPropertyValue(name) !== value) old.setProperty(name, value);
+  }
 }
 
 /**
@@ -181,6 +191,6 @@ export function costOf(usd) {
 
 /** `landing_page` as words: `Landing page`. @param {string} name */
 export function titleOf(name) {
-  const words = name.replace(/[_-]+/g, " ").replace(/([a-z])([A-Z])/g, "$1 $2").trim();
+  const words = name.replace(/[_-]+/g, " ").replace(/:(?=\S)/g, ": ").replace(/([a-z])([A-Z])/g, "$1 $2").trim();
   return words.charAt(0).toUpperCase() + words.slice(1);
 }

@@ -115,7 +115,8 @@ export class RunElement extends HTMLElement {
     if (this.#maker) this.#take(null, null);
   }
 
-  attributeChangedCallback() {
+  /** @param {string} _name */
+  attributeChangedCallback(_name) {
     this.#find();
   }
 

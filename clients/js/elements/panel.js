@@ -1,7 +1,7 @@
 // <run-panel>: a whole run: what it is, how far, what it asks, what can be asked of it, what it writes and has written.
 //
 // Rule 1: it is made of the other elements and hands them its run; those that stand inside it on the page, too.
-// Rule 2: `without="draft output"` leaves parts out: progress, questions, controls, draft, output; or `output-text`,
+// Rule 2: `without="draft output"` leaves parts out: progress, questions, controls, draft, output, connection; or `output-text`,
 // which leaves of the output what can be done with it.
 
 import { isFinished } from "../state.js";
@@ -20,7 +20,17 @@ const WAYS = {
   error: "connection lost",
 };
 
+/** @type {Readonly<Record<string, string>>} */
+const WHY = {
+  unauthorized: "The token was refused, also after a fresh one was fetched.",
+  forbidden: "This token does not allow reading the run.",
+  not_found: "It was deleted, it never existed, or it belongs to someone else.",
+  protocol: "The gateway closed the connection because of a mistake in this client.",
+  exhausted: "The gateway could not be reached, however often it was tried.",
+};
+
 export class RunPanel extends RunElement {
+  /** @override */
   static observedAttributes = [...RunElement.observedAttributes, "without"];
 
   #name = el("h3", { part: "name" });
@@ -38,8 +48,6 @@ export class RunPanel extends RunElement {
   #slot = el("slot", { onslotchange: () => this.#handOn() });
   #draft = el("details", { class: "section", open: true }, el("summary", {}, "Draft"), this.#parts.draft);
   #output = el("section", { class: "section", "aria-label": "Output" }, this.#parts.output);
-  /** What the page puts beside the buttons. */
-  #actions = el("slot", { name: "actions", onslotchange: () => this.changed() });
   #body = el(
     "div",
     { class: "panel-body" },
@@ -58,7 +66,8 @@ export class RunPanel extends RunElement {
   constructor() {
     super();
     this.#parts.output.append(el("h4", { slot: "title" }, "Output"));
-    this.#parts.controls.append(this.#actions);
+    // What the page puts beside the buttons.
+    this.#parts.controls.append(el("slot", { name: "actions" }));
     this.box.append(this.#none, this.#problem, this.#body);
     this.addEventListener("run-retried", (event) => {
       // The buttons are the panel's own: it goes on with the new run, unless the page prevented that.
@@ -85,7 +94,7 @@ export class RunPanel extends RunElement {
   /** @override @param {string} name */
   attributeChangedCallback(name) {
     if (name === "without") this.changed();
-    else super.attributeChangedCallback();
+    else super.attributeChangedCallback(name);
   }
 
   /** @override */
@@ -105,11 +114,11 @@ export class RunPanel extends RunElement {
     say(this.#name, state.pipeline);
     say(this.#status, status);
     this.#status.dataset["status"] = status;
-    patch(this.#facts, factsOf(state, run));
     const without = new Set((this.getAttribute("without") ?? "").split(/\s+/));
+    patch(this.#facts, factsOf(state, without.has("connection") ? null : run.connection.status));
     this.#parts.progress.hidden = without.has("progress");
     this.#parts.questions.hidden = without.has("questions") || state.inputs.length === 0;
-    this.#parts.controls.hidden = without.has("controls") || (status === "completed" && this.#actions.assignedElements().length === 0);
+    this.#parts.controls.hidden = without.has("controls");
     const writes = Object.keys(state.blocks).length + Object.keys(state.drafts).length > 0;
     this.#draft.hidden = without.has("draft") || !writes;
     this.#output.hidden = without.has("output") || status !== "completed";
@@ -123,9 +132,8 @@ export class RunPanel extends RunElement {
 
   /** @param {Run | null} run @param {boolean} known */
   #drawProblem(run, known) {
-    const { problem = null, connection = null } = run ?? {};
-    const lost = connection?.status === "error";
-    this.#problem.hidden = !(problem && !known) && !lost;
+    const { problem = null, status = "disconnected", reason = null } = run?.connection ?? {};
+    this.#problem.hidden = status !== "error";
     if (this.#problem.hidden) {
       if (run && !known) {
         say(this.#none, "Reading the run…");
@@ -134,8 +142,8 @@ export class RunPanel extends RunElement {
       return;
     }
     patch(this.#problem, [
-      el("p", {}, el("b", {}, known ? "The connection is lost." : titleOfProblem(problem))),
-      el("p", {}, problem?.message ?? "The gateway could not be reached, however often it was tried."),
+      el("p", {}, el("b", {}, reason === "not_found" ? "There is no such run." : known ? "The connection is lost." : "The run could not be read.")),
+      el("p", {}, WHY[reason ?? ""] ?? problem?.message ?? "The connection is closed."),
     ]);
   }
 
@@ -146,21 +154,16 @@ export class RunPanel extends RunElement {
   }
 }
 
-/** @param {any} problem */
-function titleOfProblem(problem) {
-  return problem?.status === 404 ? "There is no such run." : "The run could not be read.";
-}
-
 /** @param {string} tag */
 function part(tag) {
-  return /** @type {RunElement} */ (el(/** @type {"div"} */ (tag), { exportparts: EXPORTED }));
+  return /** @type {RunElement} */ (/** @type {unknown} */ (el(/** @type {"div"} */ (tag), { exportparts: EXPORTED })));
 }
 
 const EXPORTED =
   "bar, fill, percent, message, stages, question, cancel, pause, resume, retry, live, error, text, copy, download, json, failure";
 
-/** @param {RunState} state @param {Run} run */
-function factsOf(state, { connection }) {
+/** @param {RunState} state @param {string | null} connection */
+function factsOf(state, connection) {
   const { id, created_at, started_at, finished_at, usage, status } = state;
   const began = started_at ?? created_at;
   const took = began === null ? "" : lengthOf(Math.floor(((finished_at ?? Date.now()) - began) / 100) * 100);
@@ -170,9 +173,8 @@ function factsOf(state, { connection }) {
     const shown = name.endsWith("_usd") ? costOf(value) : value.toLocaleString();
     facts.push(el("span", {}, `${name.replace(/_usd$/, "").replaceAll("_", " ")} `, el("b", {}, shown)));
   }
-  if (!isFinished(status)) {
-    const way = WAYS[connection.status] ?? connection.status;
-    facts.push(el("span", { class: "way", "data-status": connection.status }, way));
+  if (connection && !isFinished(status)) {
+    facts.push(el("span", { class: "way", "data-status": connection }, WAYS[connection] ?? connection));
   }
   return facts;
 }

@@ -162,7 +162,11 @@ function keep(kept, one) {
  * @param {number} ts
  */
 function end(spans, fits, ts) {
-  const span = spans.findLast((one) => one.ended === null && fits(one));
-  if (span) span.ended = ts;
-  return span;
+  for (let place = spans.length - 1; place >= 0; place--) {
+    const span = spans[place];
+    if (!span || span.ended !== null || !fits(span)) continue;
+    span.ended = ts;
+    return span;
+  }
+  return null;
 }

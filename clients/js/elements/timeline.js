@@ -31,6 +31,7 @@ export class RunTimeline extends RunElement {
   #seen = "";
   /** The bar that the Tab key comes to. */
   #current = "";
+  #pointed = false;
 
   constructor() {
     super();
@@ -39,10 +40,15 @@ export class RunTimeline extends RunElement {
     for (const type of ["focusin", "pointerover"]) {
       this.#chart.addEventListener(type, (event) => {
         const bar = barAt(event.target);
+        this.#pointed = bar !== null;
         if (bar) say(this.#detail, bar.getAttribute("aria-label") ?? "");
         if (bar && type === "focusin") this.#current = bar.getAttribute("data-key") ?? "";
       });
     }
+    this.#chart.addEventListener("pointerleave", () => {
+      this.#pointed = false;
+      this.#again();
+    });
     this.#words.addEventListener("toggle", () => this.#again());
   }
 
@@ -54,6 +60,7 @@ export class RunTimeline extends RunElement {
   /** @override */
   begin() {
     this.#seen = this.#current = "";
+    this.#pointed = false;
     say(this.#detail, "");
   }
 
@@ -72,7 +79,7 @@ export class RunTimeline extends RunElement {
     const bars = this.#bars();
     if (!bars.some((bar) => bar.dataset["key"] === this.#current)) this.#current = bars[0]?.dataset["key"] ?? "";
     for (const bar of bars) bar.tabIndex = bar.dataset["key"] === this.#current ? 0 : -1;
-    if (!this.#detail.textContent) say(this.#detail, summary(journal.story));
+    if (!this.#pointed) say(this.#detail, summary(journal.story));
     if (this.#words.open) patch(this.#table, table(rows, journal.story));
   }
 
@@ -103,7 +110,7 @@ function barAt(target) {
 /** @param {Story} story @returns {Row[]} */
 export function rowsOf(story) {
   const now = story.ended ?? story.last ?? 0;
-  /** @param {Span & Partial<Bar>} span @param {string} kind @param {string} key @param {string} label @param {string} [more] */
+  /** @param {Span} span @param {string} kind @param {string} key @param {string} label @param {string} [more] */
   const bar = ({ began, ended }, kind, key, label, more = "") => {
     const took = ended === null ? `for ${lengthOf(now - began)} so far` : lengthOf(ended - began);
     const says = `${label}: ${took}, from ${lengthOf(began - (story.began ?? began))}${more}`;

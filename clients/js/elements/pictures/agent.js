@@ -68,10 +68,19 @@ function meter({ spent_usd, budget }, limit) {
   );
 }
 
+/** What an answer holds, in a line: short values as they are, long lists by their length. @param {any} value @returns {string} */
+function gistOf(value) {
+  if (value === null || typeof value !== "object") return String(value);
+  if (Array.isArray(value)) return value.length === 1 ? gistOf(value[0]) : `${value.length} items`;
+  return Object.entries(value)
+    .map(([name, one]) => (Array.isArray(one) && one.length !== 1 ? `${one.length} ${name}` : `${name}: ${gistOf(one)}`))
+    .join(", ");
+}
+
 /** @param {Call} call @param {number} place */
 function step({ kind, call, name, args, began, ended, result, error, cost_usd, usage }, place) {
   const tone = error ? "failed" : ended === null ? "running" : "completed";
-  const said = error ? brief(error) : result === undefined || result === null ? "" : brief(result);
+  const said = brief(error ? error : result === undefined || result === null ? "" : gistOf(result));
   const facts = [
     ended === null ? "under way" : lengthOf(ended - began),
     usage && `${(usage.input_tokens + usage.output_tokens).toLocaleString()} tokens`,
@@ -85,7 +94,7 @@ function step({ kind, call, name, args, began, ended, result, error, cost_usd, u
       "div",
       {},
       el("p", { class: "step-head" }, el("b", {}, name), el("span", { class: "faint" }, facts.join(" · ")), error && pill("failed", "Failed")),
-      args && el("p", { class: "args" }, el("code", {}, brief(args))),
+      args && Object.keys(args).length > 0 && el("p", { class: "args" }, brief(gistOf(args))),
       said && el("p", { class: error ? "error" : "said" }, said),
     ),
     el("span", { class: "call faint" }, call),

@@ -12,6 +12,7 @@ import { action, pill, tiles } from "./parts.js";
 /** @typedef {import("../story.js").Story} Story */
 
 const FIELDS = ["subject", "preheader", "headline", "subheadline", "body", "call_to_action"];
+const MARK = new RegExp(`^\\*\\*(${FIELDS.join("|")})\\*\\* `, "m");
 const LEADS = new Set(["subject", "headline"]);
 
 /** @type {import("../picture.js").Picture} */
@@ -64,7 +65,7 @@ function card(channel, state, story) {
   const reason = failedOf(result).get(channel) ?? warned;
   const stage = stages.find((one) => one.stage === `copy:${channel}`);
   const findings = result?.review?.channels?.[channel] ?? told(channel, story);
-  const [tone, words] = reason
+  const [tone = "", words = ""] = reason
     ? ["failed", "Left out"]
     : copy || stage?.done
       ? verdict(findings, state)
@@ -79,15 +80,14 @@ function card(channel, state, story) {
       ? el("p", { class: "error" }, reason)
       : copy
         ? fields(channel, copy)
-        : el("div", { class: "prose small-prose copy" }, ...markdown(drafts[`copy:${channel}`] ?? "")),
-    findings.length > 0 &&
-      el("ul", { class: "findings", "aria-label": "Review" }, ...findings.map(finding)),
+        : fields(channel, drafted(drafts[`copy:${channel}`] ?? "")),
+    findings.length > 0 && checks(findings),
     copy &&
       el(
         "footer",
         {},
         action("regenerate", channel, "again", "Write again", `Write ${titleOf(channel)} again`),
-        copy.claims?.length > 0 && el("span", { class: "faint" }, `${copy.claims.length} claims cited`),
+        copy.claims?.length > 0 && el("span", { class: "faint" }, copy.claims.length === 1 ? "1 claim cited" : `${copy.claims.length} claims cited`),
       ),
   );
 }
@@ -105,11 +105,20 @@ function fields(channel, copy) {
         { class: LEADS.has(name) ? "lead" : null },
         el("dt", {}, titleOf(name), copy.characters?.[name] ? el("span", {}, ` ${copy.characters[name]} characters`) : ""),
         name === "body" && long
-          ? el("dd", { class: "prose small-prose", tabindex: 0, role: "group", "aria-label": "Body" }, ...markdown(copy[name]))
-          : el("dd", { class: "plain" }, copy[name]),
+          ? el("dd", { class: "prose small-prose", tabindex: 0 }, ...markdown(copy[name]))
+          : el("dd", { class: "plain", tabindex: name === "body" && 0 }, copy[name]),
       ),
     ),
   );
+}
+
+/** A draft has each field on a line of its own, its name in bold before it. @param {string} draft */
+function drafted(draft) {
+  const [, ...parts] = draft.split(MARK);
+  /** @type {Record<string, string>} */
+  const copy = {};
+  for (let at = 0; at + 1 < parts.length; at += 2) copy[parts[at] ?? ""] = (parts[at + 1] ?? "").trim();
+  return copy;
 }
 
 /** What the review found, as its warnings tell before there is a result. @param {string} channel @param {Story} story */
@@ -123,6 +132,17 @@ function told(channel, story) {
 function verdict(findings, { result }) {
   if (findings.some(({ ok }) => !ok)) return ["failed", "To be put right"];
   return result && findings.length > 0 ? ["completed", "Passed"] : ["done", "Written"];
+}
+
+/** @param {readonly any[]} findings */
+function checks(findings) {
+  const passed = findings.filter(({ ok }) => ok).length;
+  return el(
+    "details",
+    { class: "checks", open: passed < findings.length },
+    el("summary", {}, passed > 0 ? `${passed} of ${findings.length} checks passed` : "To be put right"),
+    el("ul", { class: "findings" }, ...findings.map(finding)),
+  );
 }
 
 /** @param {any} one */
