@@ -52,7 +52,7 @@ export class RunDraft extends RunElement {
     if (!part) {
       part = { body: el("div", { class: "prose" }), text: "" };
       this.#parts.set(key, part);
-      this.#texts.append(el("section", { "aria-label": title }, el("h4", {}, title), part.body));
+      this.#texts.append(el("section", { "aria-label": title }, el("p", { class: "title" }, title), part.body));
     }
     if (part.text === text) return;
     part.text = text;

@@ -67,7 +67,7 @@ export class RunQuestions extends RunElement {
       if (!widget) return;
       clearErrors(form);
       const reading = new Reading();
-      const value = reading.of(widget, []);
+      const value = reading.of(widget, ["value"]);
       if (reading.problems.length > 0) showErrors(reading, reading.problems);
       else send(value === OMIT ? null : value);
     };
