@@ -4,8 +4,8 @@
 // Rule 2: a run is one object for as long as anybody holds it, so that all who watch it share what is followed.
 
 import { createApi, Problem } from "./api.js";
-import { Connection } from "./connection.js";
 import { debug } from "./debug.js";
+import { Late } from "./late.js";
 import { Run } from "./run.js";
 
 /** @typedef {import("./state.js").RunEvent} RunEvent */
@@ -18,9 +18,9 @@ import { Run } from "./run.js";
 
 /**
  * Connections that are kept elsewhere, for instance by one of many tabs.
- * @typedef {Pick<Connection, "connections" | "join" | "leave" | "command" | "wake">} Connections
- * @typedef {(own: (changed: () => void) => Connections, near: {call: import("./api.js").Call, replay: string,
- *   changed: () => void}) => Connections} Share
+ * @typedef {Pick<Late, "connections" | "join" | "leave" | "command" | "wake">} Connections
+ * @typedef {{call: import("./api.js").Call, base: string, replay: string, changed: () => void}} Near
+ * @typedef {(own: (changed: () => void) => Connections, near: Near) => Connections} Share
  */
 
 /**
@@ -73,13 +73,13 @@ export class Client {
     this.call = createApi({ base, getToken, fetch: options.fetch });
     /** @param {() => void} changed */
     const own = (changed) =>
-      new Connection({ base, getToken, replay, ...options, changed, debug: debug("connection") });
+      new Late({ base, getToken, replay, ...options, changed, debug: debug("connection") });
     const changed = () => this.#changed();
     this.#owner = {
       replay,
       call: this.call,
       run: (id) => this.run(id),
-      pool: share ? share(own, { call: this.call, replay, changed }) : own(changed),
+      pool: share ? share(own, { call: this.call, base, replay, changed }) : own(changed),
     };
   }
 

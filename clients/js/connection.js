@@ -6,9 +6,10 @@
 // Rule 3: at most one connection is open; it ends when nobody follows anything, and begins again when somebody does.
 
 import { follows, parseCursor } from "./cursor.js";
+import { AWAY, CONNECTING } from "./late.js";
 import { decide, initial, OPEN_TIMEOUT_MS, silenceMs } from "./policy.js";
 import { isTerminal } from "./state.js";
-import { OPEN, preload } from "./transports.js";
+import { OPEN } from "./transports.js";
 
 /** @typedef {import("./policy.js").Outcome} Outcome */
 /** @typedef {import("./policy.js").Action} Action */
@@ -61,14 +62,6 @@ import { OPEN, preload } from "./transports.js";
  * @property {typeof globalThis.WebSocket} [WebSocket]
  */
 
-/** @type {Link} */
-export const AWAY = Object.freeze({
-  status: "disconnected",
-  transport: "sse",
-  retry_in_ms: null,
-  reason: null,
-  problem: null,
-});
 const POLL_WAIT_S = 25;
 // Runs that come and go together change the connection once.
 const SETTLE_MS = 20;
@@ -113,7 +106,7 @@ export class Connection {
   join(subscription) {
     this.#leaving.delete(subscription);
     this.#subscriptions.set(subscription.run, subscription);
-    if (!this.#driving) this.link = { ...AWAY, status: "connecting" };
+    if (!this.#driving) this.link = CONNECTING;
     subscription.link(this.link);
     this.#settle();
   }
@@ -244,7 +237,6 @@ export class Connection {
       // Asking a person takes its time; an end does not wait for it.
       const token = await Promise.race([getToken({ refresh }), aborted(signal)]);
       watch();
-      preload();
       return await OPEN[transport]({
         base,
         joins: this.#carried,

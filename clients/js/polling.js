@@ -1,6 +1,6 @@
 // Long-polls, the way of last resort (PROTOCOL section 4); one of the transports, under their rules.
 
-import { get, pathOf } from "./transports.js";
+import { get, pathOf } from "./request.js";
 
 /** @type {import("./transports.js").Open} */
 export async function overPoll(target) {

@@ -6,7 +6,7 @@
 // Rule 3: an iteration sees every event once and in order, however late it begins and however slow it is: what it
 // missed it reads from the log. It holds no more than QUEUED events.
 
-import { AWAY } from "./connection.js";
+import { AWAY } from "./late.js";
 import { Problem } from "./api.js";
 import { follows, parseCursor } from "./cursor.js";
 import { apply, initialState, isFinished, isTerminal } from "./state.js";

@@ -49,6 +49,10 @@ export function overWebSocket({ base, joins, replay, token, signal, deliver, gon
       taken.then(() => resolve(outcome));
     };
     const leave = () => end({ type: "lost" });
+    /** @param {import("./transports.js").Frame} frame */
+    const take = (frame) => {
+      taken = taken.then(() => deliver(frame)).catch(leave);
+    };
     signal.addEventListener("abort", leave);
 
     /** @param {any} reply @param {string} [run] */
@@ -73,7 +77,7 @@ export function overWebSocket({ base, joins, replay, token, signal, deliver, gon
         subscribed.add(run);
         command("subscribe", { run, replay, ...(cursor && { after: cursor }) }).then((reply) => {
           judge(reply, run);
-          if (reply?.done) deliver({ type: "cursor", run, done: true });
+          if (reply?.done) take({ type: "cursor", run, done: true });
         });
       }
     };
@@ -91,13 +95,13 @@ export function overWebSocket({ base, joins, replay, token, signal, deliver, gon
       try {
         frame = JSON.parse(data);
       } catch {
-        return end({ type: "lost" });
+        return leave();
       }
       if (frame.type === "reply") {
         waiting.get(frame["ref"])?.(frame);
         waiting.delete(frame["ref"]);
       }
-      taken = taken.then(() => deliver(frame)).catch(() => end({ type: "lost" }));
+      take(frame);
     };
     socket.onclose = ({ code }) => end(opened ? { type: "closed", code } : { type: "refused" });
     if (signal.aborted) leave();

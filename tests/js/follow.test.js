@@ -1,10 +1,10 @@
 // Against a real server on a real socket; the server plays one script for each connection.
 
 import assert from "node:assert/strict";
-import { createServer } from "node:http";
 import { test } from "node:test";
 import { createApi, Problem } from "../../clients/js/api.js";
 import { follow } from "../../clients/js/follow.js";
+import { serving } from "./serving.js";
 
 /** @typedef {import("node:http").IncomingMessage} Request */
 /** @typedef {import("node:http").ServerResponse} Response */
@@ -33,21 +33,13 @@ const answer = (status, body) => (response) => {
  * @param {Script[]} scripts
  * @param {(base: string, asked: Request[]) => Promise<void>} use
  */
-async function serving(scripts, use) {
+async function playing(scripts, use) {
   /** @type {Request[]} */
   const asked = [];
-  const server = createServer((request, response) => {
+  await serving((response, request) => {
     asked.push(request);
     (scripts[asked.length - 1] ?? answer(500))(response, request);
-  });
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(null)));
-  const address = /** @type {import("node:net").AddressInfo} */ (server.address());
-  try {
-    await use(`http://127.0.0.1:${address.port}`, asked);
-  } finally {
-    server.closeAllConnections();
-    server.close();
-  }
+  }, (base) => use(base, asked));
 }
 
 /**
@@ -65,7 +57,7 @@ async function followed(scripts, options = {}) {
   let reason = "";
   /** @type {string[]} */
   let urls = [];
-  await serving(scripts, async (base, asked) => {
+  await playing(scripts, async (base, asked) => {
     reason = await follow({
       base,
       run: "r",
@@ -208,7 +200,7 @@ test("what a callback throws comes out", async () => {
 test("a refusal is a Problem with the gateway's words", async () => {
   const errors = [{ path: ["input", "topic"], message: "is missing" }];
   const document = { title: "No", code: "input.invalid", detail: "topic is missing", retryable: false, errors };
-  await serving([answer(422, document)], async (base) => {
+  await playing([answer(422, document)], async (base) => {
     const call = createApi({ base, getToken: async () => "t" });
     await assert.rejects(call("POST", "/runs", { body: {} }), (error) => {
       assert.ok(error instanceof Problem);
@@ -221,7 +213,7 @@ test("a refusal is a Problem with the gateway's words", async () => {
 
 test("a gateway that is not there is a retryable Problem", async () => {
   let address = "";
-  await serving([], async (base) => void (address = base));
+  await playing([], async (base) => void (address = base));
   const call = createApi({ base: address, getToken: async () => null });
   await assert.rejects(call("GET", "/runs"), { code: "network", retryable: true });
 });

@@ -1,14 +1,12 @@
 // The cases stand in clients/conformance/policy.json, in no language's terms, so that other clients can be held to them too.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { decide, initial, silenceMs, TRANSPORTS } from "../../clients/js/policy.js";
+import { casesOf } from "./conformance.js";
 import { seeded } from "./seeded.js";
 
-const cases = JSON.parse(readFileSync(new URL("../../clients/conformance/policy.json", import.meta.url), "utf8"));
-
-for (const { name, start = {}, steps } of cases) {
+for (const { name, start = {}, steps } of casesOf("policy")) {
   test(name, () => {
     let state = { ...initial(start), ...start };
     for (const { outcome, now = 1_000_000, random = 0, action, state: expected = {} } of steps) {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { SseParser } from "../../clients/js/sse.js";
+import { casesOf } from "./conformance.js";
 import { seeded } from "./seeded.js";
 
 /** @param {string} text */
@@ -12,51 +13,18 @@ function parse(text) {
   return { messages: parser.feed(bytes(text)), retry: parser.retry };
 }
 
-/** @type {[string, string, import("../../clients/js/sse.js").Message[]][]} */
-const CASES = [
-  ["a message ends at its blank line", "data: a\n\n", [{ event: "message", data: "a", id: "" }]],
-  ["data lines are joined", "data: a\ndata: b\n\n", [{ event: "message", data: "a\nb", id: "" }]],
-  ["one space after the colon is dropped, no more", "data:  a\n\n", [{ event: "message", data: " a", id: "" }]],
-  ["a field without a colon has an empty value", "data\n\ndata\ndata\n\n", [
-    { event: "message", data: "", id: "" },
-    { event: "message", data: "\n", id: "" },
-  ]],
-  ["a message without data is none, and its event name is forgotten", "event: x\n\ndata: a\n\n", [
-    { event: "message", data: "a", id: "" },
-  ]],
-  ["an id holds until another comes", "id: 1\ndata: a\n\ndata: b\n\nid\ndata: c\n\n", [
-    { event: "message", data: "a", id: "1" },
-    { event: "message", data: "b", id: "1" },
-    { event: "message", data: "c", id: "" },
-  ]],
-  ["an id holds although its own message had no data", "id: 7\n\ndata: a\n\n", [
-    { event: "message", data: "a", id: "7" },
-  ]],
-  ["an id with NUL is ignored", "id: 1\nid: 2\0\ndata: a\n\n", [{ event: "message", data: "a", id: "1" }]],
-  ["comments and unknown fields are ignored", ": hi\nfoo: bar\ndata: a\n:\n\n", [
-    { event: "message", data: "a", id: "" },
-  ]],
-  ["CR, LF and CRLF all end a line", "event: e\rdata: a\r\ndata: b\n\r\n", [{ event: "e", data: "a\nb", id: "" }]],
-  ["CRLF is one ending", "data: a\r\n\r\ndata: b\r\n\r\n", [
-    { event: "message", data: "a", id: "" },
-    { event: "message", data: "b", id: "" },
-  ]],
-  ["a byte order mark is dropped", "\uFEFFdata: a\n\n", [{ event: "message", data: "a", id: "" }]],
-  ["only the first byte order mark", "\uFEFF\uFEFFdata: a\n\ndata: b\n\n", [{ event: "message", data: "b", id: "" }]],
-  ["field names are compared exactly", "Data: a\n data: b\n\n", []],
-  ["what has no blank line was never sent", "data: a\n\ndata: b\n", [{ event: "message", data: "a", id: "" }]],
-];
-
-for (const [name, text, expected] of CASES) {
-  test(name, () => assert.deepEqual(parse(text).messages, expected));
+for (const { name, input, hex, messages, retry = null } of casesOf("parser")) {
+  test(name, () => {
+    const whole = hex ? Buffer.from(hex, "hex") : bytes(input);
+    for (const size of [whole.length, 1, 2, 3]) {
+      const parser = new SseParser();
+      /** @type {unknown[]} */
+      const found = [];
+      for (let at = 0; at < whole.length; at += size) found.push(...parser.feed(whole.subarray(at, at + size)));
+      assert.deepEqual({ messages: found, retry: parser.retry }, { messages, retry });
+    }
+  });
 }
-
-test("retry takes digits only", () => {
-  assert.equal(parse("retry: 1500\n").retry, 1500);
-  assert.equal(parse("retry: 1500ms\n").retry, null);
-  assert.equal(parse("retry:\n").retry, null);
-  assert.equal(parse("retry: -1\n").retry, null);
-});
 
 test("a message comes out with the CR that ends it, without waiting for a LF", () => {
   const parser = new SseParser();

@@ -1,0 +1,359 @@
+// All tabs of a browser over one connection: one tab holds it and passes on what comes (`import … from "runcast/tabs"`).
+//
+// Rule 1: the browser decides who leads: the tab that has the lock. When it dies, or is silent for too long, the next
+// one has it. Nothing of a run's is kept by the leader alone, so nothing is lost with it.
+// Rule 2: an event is passed on with the cursor of the one before it. A tab that has not got that far (it came later,
+// slept, or the leader changed) reads what it lacks from the log first. So a tab never has to be told what it missed.
+// Rule 3: a tab takes part only while it follows something; a tab that went is found out by its own lock.
+
+import { Problem } from "./api.js";
+import { AWAY, CONNECTING } from "./late.js";
+import { follows, parseCursor } from "./cursor.js";
+import { debug } from "./debug.js";
+import { isTerminal } from "./state.js";
+
+/** @typedef {import("./connection.js").Subscription} Subscription */
+/** @typedef {import("./connection.js").Link} Link */
+/** @typedef {import("./client.js").Connections} Connections */
+/** @typedef {import("./state.js").RunEvent} RunEvent */
+
+/**
+ * What tabs say to each other. `want`: all that a tab follows, and how far it is. `who`: a new leader asks for that.
+ * `at`: how far the leader is. `alive`: it still leads.
+ * @typedef {{type: "want", tab: string, runs: [string, string | null][]} | {type: "who"} | {type: "alive"}
+ *   | {type: "wake"} | {type: "at", run: string, at: string | null} | {type: "link", run: string, link: Link}
+ *   | {type: "gap", run: string, gap: any} | {type: "event", run: string, prev: string | null, event: RunEvent}} Word
+ */
+
+const ALIVE_MS = 4_000;
+const SILENT_MS = 15_000;
+const AGAIN_MS = 1_000;
+
+/**
+ * For `new Client({ share: tabs() })`. All tabs of one origin that give the same name, gateway and `replay` share; they
+ * must be the same person's. Where there are no Web Locks (no secure context, no browser) the tab has its own connection.
+ * @param {string} [name]
+ * @returns {import("./client.js").Share}
+ */
+export function tabs(name = "runcast") {
+  return (own, near) => {
+    if (!globalThis.navigator?.locks || !globalThis.BroadcastChannel) return own(near.changed);
+    return new Tabs(`${name} ${near.base} ${near.replay}`, { own, ...near });
+  };
+}
+
+/** @implements {Connections} */
+class Tabs {
+  #name;
+  #near;
+  #id = Math.random().toString(36).slice(2);
+  #say = debug("tabs");
+  /** @type {Map<string, Subscription>} */
+  #subscriptions = new Map();
+  /** What is being given to each run: one thing after the other. @type {Map<string, Promise<void>>} */
+  #giving = new Map();
+  /** While it takes part. @type {{channel: BroadcastChannel, ending: AbortController} | null} */
+  #part = null;
+  /** While it leads. @type {Leader | null} */
+  #leader = null;
+  #link = AWAY;
+  #heardAt = 0;
+
+  /**
+   * @param {string} name
+   * @param {{own: (changed: () => void) => Connections} & import("./client.js").Near} near
+   */
+  constructor(name, near) {
+    this.#name = name;
+    this.#near = near;
+  }
+
+  get connections() {
+    if (this.#leader) return this.#leader.connections;
+    return this.#part ? [{ ...this.#link, runs: [...this.#subscriptions.keys()] }] : [];
+  }
+
+  /** @param {Subscription} subscription */
+  join(subscription) {
+    this.#subscriptions.set(subscription.run, subscription);
+    this.#linked(subscription.run, CONNECTING);
+    if (this.#part) this.#want();
+    else this.#takePart();
+  }
+
+  /** @param {Subscription} subscription */
+  leave(subscription) {
+    if (this.#subscriptions.get(subscription.run) === subscription) this.#subscriptions.delete(subscription.run);
+    // Whatever comes instead comes at once.
+    setTimeout(() => (this.#subscriptions.size ? this.#want() : this.#end()));
+  }
+
+  /** @type {import("./transports.js").Command} */
+  command = async (type, fields) => this.#leader?.command(type, fields) ?? null;
+
+  wake() {
+    this.#tell({ type: "wake" });
+  }
+
+  #takePart() {
+    const channel = new BroadcastChannel(this.#name);
+    const ending = new AbortController();
+    const { signal } = ending;
+    this.#part = { channel, ending };
+    channel.onmessage = ({ data }) => this.#hear(data);
+    this.#heardAt = Date.now();
+    const watch = setInterval(() => {
+      if (!this.#leader && Date.now() - this.#heardAt > SILENT_MS) this.#lead(signal, true);
+    }, ALIVE_MS);
+    signal.addEventListener("abort", () => {
+      clearInterval(watch);
+      this.#leader?.end();
+      this.#leader = null;
+      channel.close();
+      this.#near.changed();
+    });
+    // Held as long as the tab takes part; only then is it said what it wants.
+    hold(`${this.#name} ${this.#id}`, signal, { begun: () => this.#want() });
+    this.#lead(signal, false);
+  }
+
+  #end() {
+    this.#part?.ending.abort();
+    this.#part = null;
+  }
+
+  /** @param {AbortSignal} signal @param {boolean} steal */
+  #lead(signal, steal) {
+    this.#heardAt = Date.now();
+    hold(`${this.#name} leader`, signal, {
+      steal,
+      begun: () => {
+        this.#say("leads");
+        this.#leader = new Leader(this.#name, {
+          own: this.#near.own,
+          changed: this.#near.changed,
+          tell: (word) => this.#tell(word),
+        });
+        this.#tell({ type: "who" });
+      },
+      stolen: () => {
+        this.#say("leads no more");
+        this.#leader?.end();
+        this.#leader = null;
+        this.#lead(signal, false);
+      },
+    });
+  }
+
+  #want() {
+    const runs = [...this.#subscriptions.values()].map(({ run, cursor }) => /** @type {[string, any]} */ ([run, cursor]));
+    this.#tell({ type: "want", tab: this.#id, runs });
+  }
+
+  /** @param {Word} word */
+  #tell(word) {
+    this.#part?.channel.postMessage(word);
+    this.#hear(word);
+  }
+
+  /** @param {Word} word */
+  #hear(word) {
+    if (word.type === "want") return this.#leader?.want(word.tab, word.runs);
+    if (word.type === "wake") return this.#leader?.connected.wake();
+    this.#heardAt = Date.now();
+    if (word.type === "who") return this.#want();
+    if (word.type === "alive" || !this.#subscriptions.has(word.run)) return;
+    const given = this.#giving.get(word.run) ?? Promise.resolve();
+    const giving = given.then(() => this.#give(word));
+    this.#giving.set(word.run, giving);
+    giving.then(() => this.#giving.get(word.run) === giving && this.#giving.delete(word.run));
+  }
+
+  /** @param {Extract<Word, {run: string}>} word */
+  async #give(word) {
+    const { run } = word;
+    if (word.type === "link") this.#linked(run, word.link);
+    else if (word.type === "at") await this.#read(run, word.at);
+    else if (word.type === "gap") {
+      if (!(await this.#gap(run, word.gap))) await this.#read(run, word.gap.from);
+    } else {
+      await this.#read(run, word.prev);
+      this.#event(run, word.event);
+    }
+  }
+
+  /** Read from the log until a cursor is reached. @param {string} run @param {string | null} upto */
+  async #read(run, upto) {
+    /** @type {Subscription | undefined} */
+    let one;
+    while (upto && (one = this.#subscriptions.get(run)) && one.cursor !== upto && !follows(upto, one.cursor ?? "")) {
+      this.#say("reads what it lacks of %s: %s to %s", run, one.cursor, upto);
+      const query = new URLSearchParams({ wait: "0", replay: this.#near.replay, ...(one.cursor && { after: one.cursor }) });
+      const path = `/runs/${encodeURIComponent(run)}/events?${query}`;
+      const page = await this.#near.call("GET", path).catch(() => null);
+      let read = page !== null;
+      for (const event of page?.events ?? []) {
+        if (event.type !== "gap") this.#event(run, event);
+        else if (!(await this.#gap(run, event))) {
+          read = false;
+          break;
+        }
+      }
+      if (!read) await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+      else if (page.cursor === one.cursor && !page.events.length) return;
+      else if (parseCursor(page.cursor)) one.cursor = page.cursor;
+    }
+  }
+
+  /** Whether the run could make of the gap what it must. @param {string} run @param {any} gap @returns {Promise<boolean>} */
+  async #gap(run, gap) {
+    const one = this.#subscriptions.get(run);
+    if (!one) return true;
+    one.cursor = null;
+    try {
+      await one.gap(gap);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** @param {string} run @param {RunEvent} event */
+  #event(run, event) {
+    const one = this.#subscriptions.get(run);
+    if (!one || !follows(one.cursor, event.id)) return;
+    one.cursor = event.id;
+    one.event(event);
+    if (isTerminal(event.type)) this.#linked(run, { ...this.#link, status: "disconnected", reason: "terminal" });
+  }
+
+  /** @param {string} run @param {Link} link */
+  #linked(run, link) {
+    const one = this.#subscriptions.get(run);
+    if (!link.reason) this.#link = link;
+    this.#near.changed();
+    if (!one) return;
+    if (link.reason) this.leave(one);
+    one.link(Object.freeze({ ...link, problem: link.problem ? new Problem(/** @type {any} */ (link.problem)) : null }));
+  }
+}
+
+/** The tab that has the connection: follows what the tabs want, and passes it on. */
+class Leader {
+  #name;
+  #tell;
+  #ending = new AbortController();
+  /** @type {Map<string, [string, string | null][]>} */
+  #wants = new Map();
+  /** @type {Map<string, Subscription & {last: string | null}>} */
+  #relays = new Map();
+  #alive;
+  connected;
+
+  /** @param {string} name @param {{own: (changed: () => void) => Connections, changed: () => void, tell: (word: Word) => void}} near */
+  constructor(name, { own, changed, tell }) {
+    this.#name = name;
+    this.#tell = tell;
+    this.connected = own(changed);
+    this.#alive = setInterval(() => tell({ type: "alive" }), ALIVE_MS);
+  }
+
+  get connections() {
+    return this.connected.connections;
+  }
+
+  /** @type {import("./transports.js").Command} */
+  command = (type, fields) => this.connected.command(type, fields);
+
+  end() {
+    clearInterval(this.#alive);
+    this.#ending.abort();
+    for (const relay of this.#relays.values()) this.connected.leave(relay);
+    this.#relays.clear();
+  }
+
+  /** @param {string} tab @param {[string, string | null][]} runs */
+  want(tab, runs) {
+    if (!this.#wants.has(tab)) {
+      // It holds a lock of its own: whoever gets it knows that the tab went.
+      const gone = () => this.#forget(tab);
+      navigator.locks.request(`${this.#name} ${tab}`, { signal: this.#ending.signal }, gone).catch(() => {});
+    }
+    this.#wants.set(tab, runs);
+    this.#follow();
+  }
+
+  /** @param {string} tab */
+  #forget(tab) {
+    this.#wants.delete(tab);
+    this.#follow();
+  }
+
+  #follow() {
+    const wanted = new Map([...this.#wants.values()].flat());
+    for (const [run, relay] of this.#relays) {
+      if (wanted.has(run)) continue;
+      this.#relays.delete(run);
+      this.connected.leave(relay);
+    }
+    for (const [run, cursor] of wanted) {
+      const known = this.#relays.get(run);
+      if (known) {
+        this.#tell({ type: "at", run, at: known.last });
+        this.#tell({ type: "link", run, link: this.#connection });
+      } else this.#relay(run, cursor);
+    }
+  }
+
+  get #connection() {
+    return plain(this.connections[0] ?? AWAY);
+  }
+
+  /** @param {string} run @param {string | null} cursor */
+  #relay(run, cursor) {
+    const relay = {
+      run,
+      cursor,
+      last: cursor,
+      event: (/** @type {RunEvent} */ event) => {
+        this.#tell({ type: "event", run, prev: relay.last, event });
+        relay.last = event.id;
+      },
+      gap: (/** @type {any} */ gap) => {
+        relay.last = null;
+        this.#tell({ type: "gap", run, gap });
+      },
+      link: (/** @type {Link} */ link) => {
+        if (link.reason) this.#relays.delete(run);
+        this.#tell({ type: "link", run, link: plain(link) });
+      },
+    };
+    this.#relays.set(run, relay);
+    this.connected.join(relay);
+  }
+}
+
+/** An Error's fields do not travel between tabs; its document does. @param {Link} link @returns {Link} */
+function plain({ status, transport, retry_in_ms, reason, problem }) {
+  return { status, transport, retry_in_ms, reason, problem: problem ? /** @type {any} */ ({ ...problem }) : null };
+}
+
+/**
+ * Hold a lock until the signal.
+ * @param {string} name
+ * @param {AbortSignal} signal
+ * @param {{steal?: boolean, begun: () => void, stolen?: () => void}} told
+ */
+function hold(name, signal, { steal = false, begun, stolen }) {
+  let held = false;
+  navigator.locks
+    .request(name, steal ? { steal } : { signal }, () => {
+      if (signal.aborted) return;
+      held = true;
+      begun();
+      return new Promise((resolve) => signal.addEventListener("abort", resolve));
+    })
+    .catch(() => {
+      if (held && !signal.aborted) stolen?.();
+    });
+}
