@@ -17,7 +17,7 @@ export async function follow(run, action, argument, start) {
     const { topic, doc_id, outline } = result;
     return start("generation", { topic, doc_id, outline, documents: input.documents ?? [] }, options);
   }
-  // Without its sources a campaign can still be written anew from its proof points; the review says what it could not check.
+  // Without its sources a campaign is written anew from its proof points; the review says what it could not check.
   const sources = input.sources ?? [];
   const campaign = { operation: action, campaign: result, sources };
   return start("campaign", action === "regenerate" ? { ...campaign, channel: argument } : campaign, options);

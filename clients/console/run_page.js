@@ -71,7 +71,12 @@ export class RunPage {
   }
 
   #drawConnection() {
-    const { status = "disconnected", transport = "sse", retry_in_ms = null, reason = null } = this.#run?.connection ?? {};
+    const {
+      status = "disconnected",
+      transport = "sse",
+      retry_in_ms = null,
+      reason = null,
+    } = this.#run?.connection ?? {};
     const badge = byId("connection");
     badge.dataset["status"] = reason === "terminal" ? "completed" : status;
     this.#retryAt = retry_in_ms === null ? 0 : this.#retryAt || Date.now() + retry_in_ms;

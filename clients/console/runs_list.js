@@ -109,7 +109,10 @@ export class RunsList {
 
   get #filter() {
     const { status, pipeline } = this.#parts;
-    return /** @type {any} */ ({ ...(status.value && { status: status.value }), ...(pipeline.value && { pipeline: pipeline.value }) });
+    return /** @type {any} */ ({
+      ...(status.value && { status: status.value }),
+      ...(pipeline.value && { pipeline: pipeline.value }),
+    });
   }
 
   get #paceMs() {

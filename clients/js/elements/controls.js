@@ -14,7 +14,9 @@ import { journalOf } from "./journal.js";
 /** @typedef {import("./icons.js").Icon} Icon */
 
 export class RunControls extends RunElement {
-  #cancel = this.#button("cancel", "Cancel", "stop", (run) => run.cancel(this.getAttribute("reason") ?? "stopped by its viewer"));
+  #cancel = this.#button("cancel", "Cancel", "stop", (run) =>
+    run.cancel(this.getAttribute("reason") ?? "stopped by its viewer"),
+  );
   #pause = this.#button("pause", "Pause", "pause", (run) => run.pause());
   #resume = this.#button("resume", "Resume", "play", (run) => run.resume());
   #retryWords = el("span", {}, "Retry");
@@ -50,7 +52,12 @@ export class RunControls extends RunElement {
     this.#live.title = "Off: this page takes no events until it is on again. The run itself goes on.";
   }
 
-  /** @param {string} name @param {string | Node} label @param {Icon} picture @param {(run: Run) => Promise<unknown>} ask */
+  /**
+   * @param {string} name
+   * @param {string | Node} label
+   * @param {Icon} picture
+   * @param {(run: Run) => Promise<unknown>} ask
+   */
   #button(name, label, picture, ask) {
     const button = el("button", { type: "button", part: name, onclick: () => press() }, icon(picture), label);
     const press = async () => {

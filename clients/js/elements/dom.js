@@ -177,9 +177,7 @@ export function lengthOf(ms) {
   const s = ms / 1000;
   if (s < 60) return `${s.toFixed(1)} s`;
   const minutes = Math.floor(s / 60);
-  return minutes < 60
-    ? `${minutes} min ${Math.floor(s % 60)} s`
-    : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  return minutes < 60 ? `${minutes} min ${Math.floor(s % 60)} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
 /** US dollars, with as many digits as a small sum needs. @param {number} usd */
@@ -191,6 +189,10 @@ export function costOf(usd) {
 
 /** `landing_page` as words: `Landing page`. @param {string} name */
 export function titleOf(name) {
-  const words = name.replace(/[_-]+/g, " ").replace(/:(?=\S)/g, ": ").replace(/([a-z])([A-Z])/g, "$1 $2").trim();
+  const words = name
+    .replace(/[_-]+/g, " ")
+    .replace(/:(?=\S)/g, ": ")
+    .replace(/([a-z])([A-Z])/g, "$1 $2")
+    .trim();
   return words.charAt(0).toUpperCase() + words.slice(1);
 }

@@ -65,7 +65,11 @@ export class RunDraft extends RunElement {
 /** @param {RunState} state */
 function textsOf({ drafts, blocks }) {
   return [
-    ...Object.entries(drafts).map(([stage, text]) => ({ key: `draft ${stage}`, title: `Draft: ${titleOf(stage)}`, text })),
+    ...Object.entries(drafts).map(([stage, text]) => ({
+      key: `draft ${stage}`,
+      title: `Draft: ${titleOf(stage)}`,
+      text,
+    })),
     ...Object.entries(blocks).map(([block, text]) => ({ key: `block ${block}`, title: titleOf(block), text })),
   ];
 }

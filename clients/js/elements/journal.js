@@ -47,7 +47,7 @@ export class Journal {
     this.#run = run;
   }
 
-  /** Be told of changes of the run and of what is kept of it. @param {() => void} changed @returns {() => void} ends it */
+  /** Be told of every change of the run, and of this. @param {() => void} changed @returns {() => void} ends it */
   look(changed) {
     this.#lookers.add(changed);
     this.#follow();

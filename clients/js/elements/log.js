@@ -25,23 +25,58 @@ export class RunLog extends RunElement {
   /** @type {string | null} The id of the current row's event. */
   #current = null;
   #following = true;
-  #type = el("select", { class: "small", "aria-label": "Type of event", onchange: () => this.changed() }, el("option", { value: "" }, "All types"));
+  #type = el(
+    "select",
+    { class: "small", "aria-label": "Type of event", onchange: () => this.changed() },
+    el("option", { value: "" }, "All types"),
+  );
   #types = new Set();
-  #words = el("input", { class: "small", type: "search", placeholder: "Search", "aria-label": "Search in events", oninput: () => this.changed() });
-  #raw = el("button", { type: "button", role: "switch", "aria-checked": "false", onclick: () => this.#toggleRaw() }, "Frames");
+  #words = el("input", {
+    class: "small",
+    type: "search",
+    placeholder: "Search",
+    "aria-label": "Search in events",
+    oninput: () => this.changed(),
+  });
+  #raw = el(
+    "button",
+    { type: "button", role: "switch", "aria-checked": "false", onclick: () => this.#toggleRaw() },
+    "Frames",
+  );
   #count = el("span", { class: "count faint", role: "status" });
   #rows = el("div", { class: "log-rows" });
   #list = el(
     "div",
-    { part: "list", class: "log-list", role: "listbox", tabindex: 0, "aria-label": "Events, newest last", onscroll: () => this.#scrolled() },
+    {
+      part: "list",
+      class: "log-list",
+      role: "listbox",
+      tabindex: 0,
+      "aria-label": "Events, newest last",
+      onscroll: () => this.#scrolled(),
+    },
     this.#rows,
   );
-  #detail = el("pre", { part: "detail", class: "log-detail", tabindex: 0, role: "region", "aria-label": "The chosen event", hidden: true });
+  #detail = el("pre", {
+    part: "detail",
+    class: "log-detail",
+    tabindex: 0,
+    role: "region",
+    "aria-label": "The chosen event",
+    hidden: true,
+  });
   #none = el("p", { class: "empty" }, "No events yet.");
 
   constructor() {
     super();
-    const tools = el("div", { class: "log-tools", role: "group", "aria-label": "Filter" }, this.#type, this.#words, this.#raw, this.#count);
+    const tools = el(
+      "div",
+      { class: "log-tools", role: "group", "aria-label": "Filter" },
+      this.#type,
+      this.#words,
+      this.#raw,
+      this.#count,
+    );
     this.box.append(tools, this.#none, this.#list, this.#detail);
     this.#list.addEventListener("keydown", (event) => this.#key(event));
     this.#list.addEventListener("click", (event) => {
@@ -66,7 +101,12 @@ export class RunLog extends RunElement {
     if (run) this.#look(journalOf(run));
     const total = this.#found.length;
     const heard = run ? journalOf(run).events.length : 0;
-    say(this.#count, total === heard ? `${total.toLocaleString()} events` : `${total.toLocaleString()} of ${heard.toLocaleString()} events`);
+    say(
+      this.#count,
+      total === heard
+        ? `${total.toLocaleString()} events`
+        : `${total.toLocaleString()} of ${heard.toLocaleString()} events`,
+    );
     this.#none.hidden = total > 0;
     say(this.#none, heard > 0 ? "No event is like that." : "No events yet.");
     this.#list.hidden = total === 0;
@@ -75,7 +115,10 @@ export class RunLog extends RunElement {
     this.#drawRows();
   }
 
-  /** Look through what is new, or through all of it when something else is sought. @param {import("./journal.js").Journal} journal */
+  /**
+   * Look through what is new, or through all of it when something else is sought.
+   * @param {import("./journal.js").Journal} journal
+   */
   #look(journal) {
     const sought = `${this.#type.value} ${this.#words.value.toLowerCase()}`;
     const { events, heard, era } = journal;
@@ -160,7 +203,14 @@ export class RunLog extends RunElement {
     const last = this.#found.length - 1;
     const start = at < 0 ? last + 1 : at;
     /** @type {Record<string, number>} */
-    const to = { ArrowDown: at < 0 ? 0 : at + 1, ArrowUp: start - 1, PageDown: at + page, PageUp: start - page, Home: 0, End: last };
+    const to = {
+      ArrowDown: at < 0 ? 0 : at + 1,
+      ArrowUp: start - 1,
+      PageDown: at + page,
+      PageUp: start - page,
+      Home: 0,
+      End: last,
+    };
     if (event.key === "Escape") return this.#choose(null);
     const place = to[event.key];
     if (place === undefined || last < 0) return;
@@ -205,8 +255,16 @@ function gist(event) {
   const { type, run, id, ts, ...own } = event;
   if (type === "run.completed") return `in ${lengthOf(own["duration_ms"])}`;
   const said =
-    own["error"]?.message ?? own["message"] ?? own["delta"] ?? own["draft"] ?? own["prompt"] ?? own["stage"] ??
-    own["tool"] ?? own["model"] ?? own["reason"] ?? own["pipeline"];
+    own["error"]?.message ??
+    own["message"] ??
+    own["delta"] ??
+    own["draft"] ??
+    own["prompt"] ??
+    own["stage"] ??
+    own["tool"] ??
+    own["model"] ??
+    own["reason"] ??
+    own["pipeline"];
   const text = typeof said === "string" ? said : Object.keys(own).length > 0 ? JSON.stringify(own) : "";
   const line = text.slice(0, 200).replace(/\s+/g, " ");
   return type === "progress" ? `${own["progress"]} % ${line}` : line;

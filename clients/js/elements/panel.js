@@ -1,8 +1,8 @@
 // <run-panel>: a whole run: what it is, how far, what it asks, what can be asked of it, what it writes and has written.
 //
 // Rule 1: it is made of the other elements and hands them its run; those that stand inside it on the page, too.
-// Rule 2: `without="draft output"` leaves parts out: progress, questions, controls, draft, output, connection; or `output-text`,
-// which leaves of the output what can be done with it.
+// Rule 2: `without="draft output"` leaves parts out: progress, questions, controls, draft, output, connection; or
+// `output-text`, which leaves of the output what can be done with it.
 
 import { isFinished } from "../state.js";
 import { costOf, el, lengthOf, patch, say, timeOf } from "./dom.js";
@@ -142,7 +142,19 @@ export class RunPanel extends RunElement {
       return;
     }
     patch(this.#problem, [
-      el("p", {}, el("b", {}, reason === "not_found" ? "There is no such run." : known ? "The connection is lost." : "The run could not be read.")),
+      el(
+        "p",
+        {},
+        el(
+          "b",
+          {},
+          reason === "not_found"
+            ? "There is no such run."
+            : known
+              ? "The connection is lost."
+              : "The run could not be read.",
+        ),
+      ),
       el("p", {}, WHY[reason ?? ""] ?? problem?.message ?? "The connection is closed."),
     ]);
   }
@@ -160,7 +172,8 @@ function part(tag) {
 }
 
 const EXPORTED =
-  "bar, fill, percent, message, stages, question, cancel, pause, resume, retry, live, error, text, copy, download, json, failure";
+  "bar, fill, percent, message, stages, question, cancel, pause, resume, retry, live, error, text, copy, download, " +
+  "json, failure";
 
 /** @param {RunState} state @param {string | null} connection */
 function factsOf(state, connection) {

@@ -12,7 +12,14 @@ import { icon, stageIcon } from "./icons.js";
 export class RunProgress extends RunElement {
   #bar = el(
     "div",
-    { part: "bar", class: "bar", role: "progressbar", "aria-label": "Progress", "aria-valuemin": 0, "aria-valuemax": 100 },
+    {
+      part: "bar",
+      class: "bar",
+      role: "progressbar",
+      "aria-label": "Progress",
+      "aria-valuemin": 0,
+      "aria-valuemax": 100,
+    },
     el("div", { part: "fill", class: "fill" }),
   );
   #percent = el("span", { part: "percent", class: "percent", "aria-hidden": "true" });
@@ -31,7 +38,10 @@ export class RunProgress extends RunElement {
     const status = state?.status ?? "queued";
     const value = status === "completed" ? 100 : Math.round((state?.progress ?? 0) * 10) / 10;
     this.#bar.setAttribute("aria-valuenow", String(value));
-    this.#bar.setAttribute("aria-valuetext", `${Math.round(value)} %${state?.stage ? `, ${titleOf(state.stage)}` : ""}`);
+    this.#bar.setAttribute(
+      "aria-valuetext",
+      `${Math.round(value)} %${state?.stage ? `, ${titleOf(state.stage)}` : ""}`,
+    );
     this.#bar.dataset["status"] = status;
     styled(this.#bar, { value: `${value}%` });
     say(this.#percent, `${Math.round(value)} %`);

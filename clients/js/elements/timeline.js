@@ -3,30 +3,27 @@
 // Rule 1: the picture is a pure function of the story; this element adds only pointing, keys and details.
 // Rule 2: whatever the picture shows stands in a table, too.
 
-import { costOf, el, lengthOf, patch, say, styled, titleOf } from "./dom.js";
+import { costOf, el, lengthOf, patch, say, styled } from "./dom.js";
 import { RunElement } from "./element.js";
 import { journalOf } from "./journal.js";
+import { rowsOf } from "./timeline_rows.js";
 
 /** @typedef {import("./story.js").Story} Story */
-/** @typedef {import("./story.js").Span} Span */
 /** @typedef {import("../state.js").RunState} RunState */
 /** @typedef {import("../run.js").Run} Run */
 
-/**
- * `says`: the details in words; `label` stands in the bar.
- * @typedef {{key: string, kind: string, label: string, says: string, cost_usd?: number, began: number, ended: number,
- *   open: boolean}} Bar
- */
-/** @typedef {{title: string, bars: Bar[]}} Row */
-
-const MOST_LANES = 6;
-const MOST_BARS = 400;
+/** @typedef {import("./timeline_rows.js").Row} Row */
 
 export class RunTimeline extends RunElement {
   #chart = el("div", { part: "chart", class: "timeline", role: "group" });
   #detail = el("p", { part: "detail", class: "timeline-detail", "aria-hidden": "true" });
   #table = el("table", {});
-  #words = el("details", { class: "json" }, el("summary", {}, "As a table"), el("div", { class: "scrolls", tabindex: 0, role: "region", "aria-label": "Timeline as a table" }, this.#table));
+  #words = el(
+    "details",
+    { class: "json" },
+    el("summary", {}, "As a table"),
+    el("div", { class: "scrolls", tabindex: 0, role: "region", "aria-label": "Timeline as a table" }, this.#table),
+  );
   #none = el("p", { class: "empty" }, "Nothing has happened yet.");
   #seen = "";
   /** The bar that the Tab key comes to. */
@@ -92,7 +89,14 @@ export class RunTimeline extends RunElement {
     const bars = this.#bars();
     const at = bars.findIndex((bar) => bar === this.box.activeElement);
     /** @type {Record<string, number>} */
-    const to = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: bars.length - 1 };
+    const to = {
+      ArrowRight: at + 1,
+      ArrowDown: at + 1,
+      ArrowLeft: at - 1,
+      ArrowUp: at - 1,
+      Home: 0,
+      End: bars.length - 1,
+    };
     const place = to[event.key];
     if (place === undefined || at < 0) return;
     event.preventDefault();
@@ -107,59 +111,6 @@ function barAt(target) {
   return target instanceof Element ? target.closest("button") : null;
 }
 
-/** @param {Story} story @returns {Row[]} */
-export function rowsOf(story) {
-  const now = story.ended ?? story.last ?? 0;
-  /** @param {Span} span @param {string} kind @param {string} key @param {string} label @param {string} [more] */
-  const bar = ({ began, ended }, kind, key, label, more = "") => {
-    const took = ended === null ? `for ${lengthOf(now - began)} so far` : lengthOf(ended - began);
-    const says = `${label}: ${took}, from ${lengthOf(began - (story.began ?? began))}${more}`;
-    return { key, kind, label, says, began, ended: Math.max(began, ended ?? now), open: ended === null };
-  };
-  /** @type {Row[]} */
-  const rows = [];
-  /** Stages of the same name share a row. @type {Map<string, Bar[]>} */
-  const stages = new Map();
-  story.stages.forEach((span, place) => {
-    const name = titleOf(span.stage);
-    const kind = span.done ? "stage" : story.ended === null ? "stage open" : "stage stopped";
-    const bars = stages.get(name) ?? [];
-    stages.set(name, [...bars, bar(span, kind, `stage ${place}`, name, span.done || span.ended === null ? "" : ", not finished")]);
-  });
-  for (const [title, bars] of stages) rows.push({ title, bars });
-  for (const [kind, title] of /** @type {const} */ ([["llm", "Models"], ["tool", "Tools"]])) {
-    const calls = story.calls.filter((call) => call.kind === kind).slice(-MOST_BARS);
-    const bars = calls.map((call, place) => {
-      const cost = call.cost_usd === undefined ? "" : `, ${costOf(call.cost_usd)}`;
-      const tokens = call.usage ? `, ${call.usage.input_tokens} tokens in, ${call.usage.output_tokens} out` : "";
-      const failed = call.error ? `, failed: ${short(call.error)}` : "";
-      const args = call.args ? `, ${short(call.args)}` : "";
-      const made = bar(call, call.error ? `${kind} failed` : kind, `${kind} ${place}`, call.name, `${cost}${tokens}${args}${failed}`);
-      return { ...made, cost_usd: call.cost_usd };
-    });
-    lanes(bars).forEach((lane, place) => rows.push({ title: place === 0 ? title : "", bars: lane }));
-  }
-  const waits = [
-    ...story.questions.map((span, place) => bar(span, "wait", `question ${place}`, `Asked: ${span.prompt}`)),
-    ...story.pauses.map((span, place) => bar(span, "wait", `pause ${place}`, "Paused")),
-  ];
-  if (waits.length > 0) rows.push({ title: "Waiting", bars: waits });
-  return rows;
-}
-
-/** Bars that overlap go below each other. @param {Bar[]} bars @returns {Bar[][]} */
-function lanes(bars) {
-  /** @type {Bar[][]} */
-  const found = [];
-  for (const bar of bars) {
-    const free = found.find((lane) => (lane.at(-1)?.ended ?? 0) <= bar.began);
-    if (free) free.push(bar);
-    else if (found.length < MOST_LANES) found.push([bar]);
-    else found.at(-1)?.push(bar);
-  }
-  return found;
-}
-
 /** @param {Story} story @param {Row[]} rows */
 function chart(story, rows) {
   const from = story.began ?? 0;
@@ -169,7 +120,11 @@ function chart(story, rows) {
   for (let at = 0; at <= length; at += step) {
     // The last one needs room for its words.
     if (at > 0 && at > length * 0.96) break;
-    ticks.push(styled(el("span", { class: "tick" }, at === 0 ? "0" : lengthOf(at).replace(".0 ", " ")), { at: percent(at / length) }));
+    ticks.push(
+      styled(el("span", { class: "tick" }, at === 0 ? "0" : lengthOf(at).replace(".0 ", " ")), {
+        at: percent(at / length),
+      }),
+    );
   }
   return [
     ...rows.map(({ title, bars }) =>
@@ -182,7 +137,18 @@ function chart(story, rows) {
           { class: "track" },
           ...bars.map(({ key, kind, label, says, began, ended, open }) =>
             styled(
-              el("button", { type: "button", class: `bar-of ${kind}`, "data-key": key, "data-open": open, "aria-label": says, tabindex: -1 }, el("span", {}, kind.startsWith("stage") ? lengthOf(ended - began) : label)),
+              el(
+                "button",
+                {
+                  type: "button",
+                  class: `bar-of ${kind}`,
+                  "data-key": key,
+                  "data-open": open,
+                  "aria-label": says,
+                  tabindex: -1,
+                },
+                el("span", {}, kind.startsWith("stage") ? lengthOf(ended - began) : label),
+              ),
               { at: percent((began - from) / length), wide: percent((ended - began) / length) },
             ),
           ),
@@ -208,9 +174,13 @@ function table(rows, story) {
           el(
             "tr",
             {},
-            ...[label, kind, lengthOf(began - from), `${lengthOf(ended - began)}${open ? " so far" : ""}`, cost_usd === undefined ? "" : costOf(cost_usd)].map(
-              (text) => el("td", {}, text),
-            ),
+            ...[
+              label,
+              kind,
+              lengthOf(began - from),
+              `${lengthOf(ended - began)}${open ? " so far" : ""}`,
+              cost_usd === undefined ? "" : costOf(cost_usd),
+            ].map((text) => el("td", {}, text)),
           ),
         ),
       ),
@@ -226,7 +196,11 @@ function summary(story) {
   const plural = (count, what) => (count > 0 ? `${count} ${what}${count === 1 ? "" : "s"}` : "");
   const length = (story.ended ?? story.last ?? 0) - (story.began ?? 0);
   const cost = story.spent_usd > 0 ? ` for ${costOf(story.spent_usd)}` : "";
-  const parts = [plural(story.stages.length, "stage"), plural(models, "model call") + (models ? cost : ""), plural(tools, "tool call")];
+  const parts = [
+    plural(story.stages.length, "stage"),
+    plural(models, "model call") + (models ? cost : ""),
+    plural(tools, "tool call"),
+  ];
   return `${lengthOf(length)}: ${parts.filter(Boolean).join(", ")}`;
 }
 
@@ -238,12 +212,9 @@ function percent(share) {
 /** About five ticks, at round times. @param {number} length ms */
 function stepOf(length) {
   const rough = length / 5;
-  const round = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 15_000, 30_000, 60_000, 120_000, 300_000, 600_000, 1_800_000];
+  const round = [
+    1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 15_000, 30_000, 60_000, 120_000, 300_000, 600_000,
+    1_800_000,
+  ];
   return round.find((step) => step >= rough) ?? Math.ceil(rough / 3_600_000) * 3_600_000;
-}
-
-/** @param {unknown} value */
-function short(value) {
-  const text = typeof value === "string" ? value : JSON.stringify(value);
-  return text.length > 160 ? `${text.slice(0, 160)}…` : text;
 }

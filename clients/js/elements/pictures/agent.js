@@ -22,7 +22,9 @@ function draw(state, story, known = {}) {
   return [
     head(story, known.budget_usd),
     el("ol", { class: "steps", "aria-label": "Calls" }, ...story.calls.map((call, place) => step(call, place))),
-    answer && status !== "completed" && el("section", { class: "prose growing", "aria-label": "Answer" }, ...markdown(answer)),
+    answer &&
+      status !== "completed" &&
+      el("section", { class: "prose growing", "aria-label": "Answer" }, ...markdown(answer)),
   ].filter((part) => part instanceof Node);
 }
 
@@ -52,7 +54,13 @@ function meter({ spent_usd, budget }, limit) {
   return el(
     "div",
     { class: "budget", "data-status": tone },
-    el("p", {}, el("b", {}, "Budget"), el("span", { class: "faint" }, words), (budget?.exceeded || share > 1) && pill("failed", "Exceeded")),
+    el(
+      "p",
+      {},
+      el("b", {}, "Budget"),
+      el("span", { class: "faint" }, words),
+      (budget?.exceeded || share > 1) && pill("failed", "Exceeded"),
+    ),
     styled(
       el("div", {
         class: "meter",
@@ -68,12 +76,14 @@ function meter({ spent_usd, budget }, limit) {
   );
 }
 
-/** What an answer holds, in a line: short values as they are, long lists by their length. @param {any} value @returns {string} */
+/** What a value holds: short ones as they are, long lists by their length. @param {any} value @returns {string} */
 function gistOf(value) {
   if (value === null || typeof value !== "object") return String(value);
   if (Array.isArray(value)) return value.length === 1 ? gistOf(value[0]) : `${value.length} items`;
   return Object.entries(value)
-    .map(([name, one]) => (Array.isArray(one) && one.length !== 1 ? `${one.length} ${name}` : `${name}: ${gistOf(one)}`))
+    .map(([name, one]) =>
+      Array.isArray(one) && one.length !== 1 ? `${one.length} ${name}` : `${name}: ${gistOf(one)}`,
+    )
     .join(", ");
 }
 
@@ -93,7 +103,13 @@ function step({ kind, call, name, args, began, ended, result, error, cost_usd, u
     el(
       "div",
       {},
-      el("p", { class: "step-head" }, el("b", {}, name), el("span", { class: "faint" }, facts.join(" · ")), error && pill("failed", "Failed")),
+      el(
+        "p",
+        { class: "step-head" },
+        el("b", {}, name),
+        el("span", { class: "faint" }, facts.join(" · ")),
+        error && pill("failed", "Failed"),
+      ),
       args && Object.keys(args).length > 0 && el("p", { class: "args" }, brief(gistOf(args))),
       said && el("p", { class: error ? "error" : "said" }, said),
     ),

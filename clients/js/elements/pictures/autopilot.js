@@ -20,11 +20,20 @@ function draw({ drafts, result }, story) {
     el(
       "div",
       { class: "picture-head" },
-      tiles([["Hits", hits], ["Verified", verified], ["Sections", sections]]),
-      result && action("write", "", "pen", "Write it", "Write the text from this outline"),
+      tiles([
+        ["Hits", hits],
+        ["Verified", verified],
+        ["Sections", sections],
+      ]),
+      result && action("write", "", "pen", "Write it", "Write it: the text from this outline"),
     ),
-    !result && drafts["strategy"] && !drafts["outline"] && el("div", { class: "prose" }, ...noted(drafts["strategy"], sources)),
-    result ? outline(result, sources) : drafts["outline"] && el("div", { class: "prose growing" }, ...noted(drafts["outline"], sources)),
+    !result &&
+      drafts["strategy"] &&
+      !drafts["outline"] &&
+      el("div", { class: "prose" }, ...noted(drafts["strategy"], sources)),
+    result
+      ? outline(result, sources)
+      : drafts["outline"] && el("div", { class: "prose growing" }, ...noted(drafts["outline"], sources)),
     result && notes(Object.entries(documents).map(([key, source]) => ({ key, source }))),
   ].filter((part) => part instanceof Node);
 }
@@ -47,7 +56,12 @@ function outline({ topic, outline }, sources) {
             "ul",
             {},
             ...(section.points ?? []).map((/** @type {any} */ point) =>
-              el("li", {}, point.text, el("sup", { class: "note", title: sources.get(point.source) ?? null }, `[${point.source}]`)),
+              el(
+                "li",
+                {},
+                point.text,
+                el("sup", { class: "note", title: sources.get(point.source) ?? null }, `[${point.source}]`),
+              ),
             ),
           ),
         ),

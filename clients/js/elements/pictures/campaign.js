@@ -50,9 +50,13 @@ function head({ result, drafts }, story) {
     el(
       "div",
       { class: "picture-side" },
-      review && pill(review.passed ? "completed" : "failed", review.passed ? "Review passed" : "Review: to be put right"),
+      review &&
+        pill(review.passed ? "completed" : "failed", review.passed ? "Review passed" : "Review: to be put right"),
       review && action("review", "", "shield", "Review again"),
-      tiles([["Sentences", sentences], ["Facts", facts]]),
+      tiles([
+        ["Sentences", sentences],
+        ["Facts", facts],
+      ]),
     ),
   );
 }
@@ -86,8 +90,13 @@ function card(channel, state, story) {
       el(
         "footer",
         {},
-        action("regenerate", channel, "again", "Write again", `Write ${titleOf(channel)} again`),
-        copy.claims?.length > 0 && el("span", { class: "faint" }, copy.claims.length === 1 ? "1 claim cited" : `${copy.claims.length} claims cited`),
+        action("regenerate", channel, "again", "Write again", `Write again: ${titleOf(channel)}`),
+        copy.claims?.length > 0 &&
+          el(
+            "span",
+            { class: "faint" },
+            copy.claims.length === 1 ? "1 claim cited" : `${copy.claims.length} claims cited`,
+          ),
       ),
   );
 }
@@ -103,7 +112,12 @@ function fields(channel, copy) {
       el(
         "div",
         { class: LEADS.has(name) ? "lead" : null },
-        el("dt", {}, titleOf(name), copy.characters?.[name] ? el("span", {}, ` ${copy.characters[name]} characters`) : ""),
+        el(
+          "dt",
+          {},
+          titleOf(name),
+          copy.characters?.[name] ? el("span", {}, ` ${copy.characters[name]} characters`) : "",
+        ),
         name === "body" && long
           ? el("dd", { class: "prose small-prose", tabindex: 0 }, ...markdown(copy[name]))
           : el("dd", { class: "plain", tabindex: name === "body" && 0 }, copy[name]),
@@ -121,7 +135,7 @@ function drafted(draft) {
   return copy;
 }
 
-/** What the review found, as its warnings tell before there is a result. @param {string} channel @param {Story} story */
+/** What the review warned of, before there is a result. @param {string} channel @param {Story} story */
 function told(channel, story) {
   return story.warnings
     .filter(({ code, message }) => code.startsWith("review.") && message.startsWith(`${channel}: `))

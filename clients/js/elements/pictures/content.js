@@ -1,4 +1,4 @@
-// The picture of `content`: the text as it is written, how often it was begun anew, and the finished text with its sources.
+// The picture of `content`: the text as it is written, how often it was begun anew, and where its sentences come from.
 
 import { el } from "../dom.js";
 import { icon } from "../icons.js";
@@ -30,7 +30,11 @@ function draw({ blocks, result, status }, story) {
     problems(story),
     el(
       "article",
-      { class: growing ? "document prose growing" : "document prose", "aria-label": result?.title ?? "Draft", "aria-busy": String(growing) },
+      {
+        class: growing ? "document prose growing" : "document prose",
+        "aria-label": result?.title ?? "Draft",
+        "aria-busy": String(growing),
+      },
       ...noted(text, sources),
     ),
     // The finished text lists its sources itself.

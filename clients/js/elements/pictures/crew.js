@@ -10,8 +10,11 @@ import { icon } from "../icons.js";
 /** @typedef {import("../icons.js").Icon} Icon */
 /**
  * `after`: the tasks that it waits for.
- * @typedef {{id: string, agent: string, action: string, status: string, attempt: number, error: string, after: string[]}} Task
+ * @typedef {{id: string, agent: string, action: string, status: string, attempt: number, error: string,
+ *   after: string[]}} Task
  */
+
+/** `x` in percent, `y` in pixels. @typedef {{x: number, y: number}} Place */
 
 const ROW_PX = 104;
 const CARD_PX = 72;
@@ -43,7 +46,15 @@ export function tasksOf(story) {
     if (type !== "x.crew.task") continue;
     const before = tasks.get(task);
     const after = depends_on ?? before?.after ?? [];
-    tasks.set(task, { id: task, agent, action, status, attempt: attempt ?? before?.attempt ?? 0, error: error ?? "", after });
+    tasks.set(task, {
+      id: task,
+      agent,
+      action,
+      status,
+      attempt: attempt ?? before?.attempt ?? 0,
+      error: error ?? "",
+      after,
+    });
   }
   return tasks;
 }
@@ -65,11 +76,15 @@ function graph(tasks) {
   const rows = [];
   for (const task of tasks.values()) (rows[depthOf(task.id, new Set())] ??= []).push(task);
   const wide = Math.max(...rows.map((row) => row.length));
-  /** @type {Map<string, {x: number, y: number}>} */
+  /** @type {Map<string, Place>} */
   const places = new Map();
-  rows.forEach((row, y) => row.forEach((task, x) => places.set(task.id, { x: ((x + 0.5) / row.length) * 100, y: y * ROW_PX })));
+  rows.forEach((row, y) =>
+    row.forEach((task, x) => places.set(task.id, { x: ((x + 0.5) / row.length) * 100, y: y * ROW_PX })),
+  );
   const height = (rows.length - 1) * ROW_PX + CARD_PX;
-  const lines = [...tasks.values()].flatMap((task) => task.after.map((one) => line(places.get(one), places.get(task.id), tasks.get(one))));
+  const lines = [...tasks.values()].flatMap((task) =>
+    task.after.map((one) => line(places.get(one), places.get(task.id), tasks.get(one))),
+  );
   return el(
     "div",
     { class: "graph-scrolls", tabindex: 0, role: "group", "aria-label": "Graph of the tasks" },
@@ -85,16 +100,21 @@ function graph(tasks) {
   );
 }
 
-/** @param {{x: number, y: number} | undefined} from @param {{x: number, y: number} | undefined} to @param {Task | undefined} task */
+/** @param {Place | undefined} from @param {Place | undefined} to @param {Task | undefined} task */
 function line(from, to, task) {
   if (!from || !to) return null;
   const top = from.y + CARD_PX;
   const middle = top + (ROW_PX - CARD_PX) / 2;
   const d = `M${from.x} ${top}C${from.x} ${middle + 8} ${to.x} ${to.y - 24} ${to.x} ${to.y}`;
-  return svg("path", { d, class: "edge", "data-status": STATES[task?.status ?? ""]?.tone ?? "queued", "vector-effect": "non-scaling-stroke" });
+  return svg("path", {
+    d,
+    class: "edge",
+    "data-status": STATES[task?.status ?? ""]?.tone ?? "queued",
+    "vector-effect": "non-scaling-stroke",
+  });
 }
 
-/** @param {Task} task @param {{x: number, y: number}} place @param {number} wide */
+/** @param {Task} task @param {Place} place @param {number} wide */
 function node({ id, agent, action, status, attempt, error, after }, { x, y }, wide) {
   const known = STATES[status] ?? { words: titleOf(status), icon: /** @type {Icon} */ ("dot"), tone: "queued" };
   const tries = attempt > 1 ? `, try ${attempt}` : "";

@@ -34,7 +34,13 @@ function draw({ blocks, result, status }, story) {
         const open = !story.complete.has(name) && !over;
         return el(
           "section",
-          { class: open ? "block growing" : "block", "data-key": name, "data-open": open, "aria-label": name, "aria-busy": String(open) },
+          {
+            class: open ? "block growing" : "block",
+            "data-key": name,
+            "data-open": open,
+            "aria-label": name,
+            "aria-busy": String(open),
+          },
           el("div", { class: "prose" }, ...noted(result?.blocks?.[name] ?? blocks[name] ?? "", sources)),
           failed.has(name) && el("p", { class: "error" }, `Left out: ${failed.get(name)}`),
         );

@@ -18,7 +18,12 @@ export function tiles(numbers) {
     "dl",
     { class: "tiles" },
     ...shown.map(([name, value]) =>
-      el("div", { class: "tile" }, el("dt", {}, name), el("dd", {}, typeof value === "number" ? value.toLocaleString() : String(value))),
+      el(
+        "div",
+        { class: "tile" },
+        el("dt", {}, name),
+        el("dd", {}, typeof value === "number" ? value.toLocaleString() : String(value)),
+      ),
     ),
   );
 }
@@ -28,7 +33,13 @@ export function pill(status, words) {
   return el("span", { class: "pill", "data-status": status }, words);
 }
 
-/** @param {string} action @param {string} argument @param {Icon} picture @param {string} words @param {string} [label] */
+/**
+ * @param {string} action
+ * @param {string} argument
+ * @param {Icon} picture
+ * @param {string} words
+ * @param {string} [label] begins with the words
+ */
 export function action(action, argument, picture, words, label = words) {
   return el(
     "button",
@@ -65,7 +76,10 @@ function raise(node, sources) {
       parts.push(child.data.slice(from, index).trimEnd(), el("sup", { class: "note", title: source }, mark));
       from = index + mark.length;
     }
-    if (parts.length > 0) child.replaceWith(...[...parts, child.data.slice(from)].filter((part) => part instanceof Node || typeof part === "string"));
+    if (parts.length > 0)
+      child.replaceWith(
+        ...[...parts, child.data.slice(from)].filter((part) => part instanceof Node || typeof part === "string"),
+      );
   }
 }
 
