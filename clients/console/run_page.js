@@ -78,20 +78,23 @@ export class RunPage {
       reason = null,
     } = this.#run?.connection ?? {};
     const badge = byId("connection");
-    badge.dataset["status"] = reason === "terminal" ? "completed" : status;
+    badge.dataset["status"] = status;
     this.#retryAt = retry_in_ms === null ? 0 : this.#retryAt || Date.now() + retry_in_ms;
     say(badge, wordsFor(status, reason, this.#retryAt));
     clearTimeout(this.#counting);
     if (this.#retryAt) this.#counting = window.setTimeout(() => this.#soon(), 250);
+    for (const part of document.querySelectorAll("#connection, .over, #transport")) {
+      /** @type {HTMLElement} */ (part).hidden = this.#run === null;
+    }
     const used = status === "connected" || status === "connecting" || status === "retrying" || reason === "terminal";
-    say(byId("transport"), this.#run && used ? TRANSPORT_NAMES[transport] : "—");
+    say(byId("transport"), used ? TRANSPORT_NAMES[transport] : "—");
     byId("reconnect").hidden = status !== "error";
   }
 }
 
 /** @param {string} status @param {string | null} reason @param {number} retryAt */
 function wordsFor(status, reason, retryAt) {
-  if (reason === "terminal") return "complete";
+  if (reason === "terminal") return "ended";
   if (status === "connected") return "live";
   if (status === "retrying" && retryAt) return `retrying in ${Math.max(0, Math.ceil((retryAt - Date.now()) / 1000))} s`;
   return status === "connecting" || status === "retrying" ? status : "closed";

@@ -200,7 +200,8 @@ function fill(row, { pipeline, status, created_at, progress }, selected) {
   say(pill, status);
   pill.setAttribute("data-status", status);
   say(time, timeOf(created_at));
-  say(percent, status === "completed" ? "" : `${done} %`);
+  say(percent, isFinished(status) ? "" : `${done} %`);
+  bar.hidden = isFinished(status);
   bar.setAttribute("data-status", status);
   styled(bar, { value: `${done}%` });
   if (selected) link.setAttribute("aria-current", "true");

@@ -163,7 +163,7 @@ async def test_content_grows_and_lists_its_sources(page, client):
     picture = page.locator("run-picture")
     await expect(picture.locator("sup").first).to_have_text("[1]")
     await completed(page)
-    await expect(picture.get_by_role("region", name="Sources")).to_contain_text("quotations")
+    await expect(picture.get_by_role("region", name="Quotations")).to_contain_text("quotations")
     await expect(picture).to_contain_text("Citations")
     assert await complaints(page) == []
 

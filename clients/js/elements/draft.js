@@ -14,6 +14,8 @@ import { markdown } from "./render.js";
 const PLAIN_FROM = 30_000;
 
 export class RunDraft extends RunElement {
+  /** @override */
+  static pace = 150;
   #texts = el("div", { part: "text", class: "draft", tabindex: 0, role: "region", "aria-label": "Draft" });
   #none = el("p", { part: "empty", class: "empty" }, "Nothing is written yet.");
   /** @type {Map<string, {body: HTMLElement, text: string}>} */

@@ -11,13 +11,11 @@ import { journalOf } from "./journal.js";
 /** @typedef {import("../state.js").RunState} RunState */
 /** @typedef {import("../api.js").GetToken} GetToken */
 
-const DRAW_EVERY_MS = 60;
-
-/** @param {string} file */
+/** @param {URL} file */
 async function sheet(file) {
   const made = new CSSStyleSheet();
   try {
-    const response = await fetch(new URL(file, import.meta.url));
+    const response = await fetch(file);
     if (response.ok) made.replaceSync(await response.text());
   } catch {
     // Without its looks an element still says what it has to say.
@@ -26,7 +24,10 @@ async function sheet(file) {
 }
 
 // Before any element is defined, so that none is ever seen without them.
-const SHEETS = await Promise.all([sheet("theme.css"), sheet("parts.css")]);
+const SHEETS = await Promise.all([
+  sheet(new URL("./theme.css", import.meta.url)),
+  sheet(new URL("./parts.css", import.meta.url)),
+]);
 
 /** One client for all elements of a page that go to the same place as the same person. */
 /** @type {Map<GetToken | null, Map<string, Client>>} */
@@ -44,6 +45,8 @@ function clientOf(url, getToken) {
 }
 
 export class RunElement extends HTMLElement {
+  /** Milliseconds between two drawings; more where drawing costs more. */
+  static pace = 60;
   static observedAttributes = ["run-id", "url"];
 
   /** @type {Run | null} */
@@ -125,7 +128,7 @@ export class RunElement extends HTMLElement {
     this.#drawing ||= window.setTimeout(() => {
       this.#drawing = 0;
       this.draw(this.#run?.state ?? null, this.#run);
-    }, DRAW_EVERY_MS);
+    }, /** @type {typeof RunElement} */ (this.constructor).pace);
   }
 
   /**

@@ -35,6 +35,8 @@ export class RunOutput extends RunElement {
   #shown = "";
   #content = "";
   #file = "";
+  /** Whether the result is a text. */
+  #written = false;
 
   constructor() {
     super();
@@ -50,10 +52,10 @@ export class RunOutput extends RunElement {
     for (const part of [this.#bar, this.#text]) part.hidden = !done;
     say(this.#none, status === "cancelled" ? "The run was cancelled: it has no result." : "There is no result yet.");
     if (state?.status === "failed") patch(this.#failure, failureOf(state));
+    this.#whole.hidden = !done || (!this.#written && !this.hasAttribute("compact"));
     const shown = done ? `${state?.id} ${state?.tail}` : "";
     if (shown === this.#shown) return;
     this.#shown = shown;
-    this.#whole.hidden = !done;
     say(this.#said, "");
     if (state && done) this.#finish(state);
   }
@@ -67,8 +69,9 @@ export class RunOutput extends RunElement {
     this.#text.classList.toggle("prose", text !== null);
     const plain = () => el("pre", { tabindex: 0, role: "region", "aria-label": "Result" }, json);
     this.#text.replaceChildren(...(text === null ? [plain()] : markdown(text)));
-    this.#whole.hidden = text === null;
-    say(this.#json, text === null ? "" : json);
+    this.#written = text !== null;
+    say(this.#json, json);
+    this.changed();
   }
 
   async #copy() {

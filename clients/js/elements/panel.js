@@ -121,7 +121,7 @@ export class RunPanel extends RunElement {
     this.#parts.controls.hidden = without.has("controls");
     const writes = Object.keys(state.blocks).length + Object.keys(state.drafts).length > 0;
     this.#draft.hidden = without.has("draft") || !writes;
-    this.#output.hidden = without.has("output") || status !== "completed";
+    this.#output.hidden = without.has("output") || !(status === "completed" || status === "failed");
     this.#parts.output.toggleAttribute("compact", without.has("output-text"));
     if (status === "completed" && this.#finished !== run) {
       // What it came to is of more interest now than how.

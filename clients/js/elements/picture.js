@@ -34,6 +34,8 @@ export function pictureOf(pipeline = "") {
 }
 
 export class RunPicture extends RunElement {
+  /** @override */
+  static pace = 150;
   #seen = "";
   /** @type {Known} */
   #known = {};

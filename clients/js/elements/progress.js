@@ -6,8 +6,10 @@ import { isFinished } from "../state.js";
 import { el, patch, say, styled, titleOf } from "./dom.js";
 import { RunElement } from "./element.js";
 import { icon, stageIcon } from "./icons.js";
+import { journalOf } from "./journal.js";
 
 /** @typedef {import("../state.js").RunState} RunState */
+/** @typedef {import("../run.js").Run} Run */
 
 export class RunProgress extends RunElement {
   #bar = el(
@@ -33,8 +35,8 @@ export class RunProgress extends RunElement {
     this.box.append(this.#message, row, this.#stages, this.#aloud);
   }
 
-  /** @override @param {RunState | null} state */
-  draw(state) {
+  /** @override @param {RunState | null} state @param {Run | null} run */
+  draw(state, run) {
     const status = state?.status ?? "queued";
     const value = status === "completed" ? 100 : Math.round((state?.progress ?? 0) * 10) / 10;
     this.#bar.setAttribute("aria-valuenow", String(value));
@@ -45,7 +47,7 @@ export class RunProgress extends RunElement {
     this.#bar.dataset["status"] = status;
     styled(this.#bar, { value: `${value}%` });
     say(this.#percent, `${Math.round(value)} %`);
-    say(this.#message, state ? messageOf(state) : "No run");
+    say(this.#message, state && run ? messageOf(state, journalOf(run).story.reason) : "No run");
     const shown = state ? stagesOf(state) : [];
     this.#stages.hidden = shown.length === 0;
     patch(this.#stages, shown);
@@ -53,14 +55,14 @@ export class RunProgress extends RunElement {
   }
 }
 
-/** @param {RunState} state */
-function messageOf({ status, message, stage, error }) {
+/** @param {RunState} state @param {string | null} reason why it was cancelled */
+function messageOf({ status, message, stage }, reason) {
   if (status === "queued") return "Waiting to start";
   if (status === "completed") return "Done";
   if (status === "paused") return message ? `Paused at: ${message}` : "Paused";
   if (status === "cancelling") return "Stopping…";
-  if (status === "cancelled") return message ? `Stopped at: ${message}` : "Stopped";
-  if (status === "failed") return error?.message ?? "Failed";
+  if (status === "cancelled") return `Stopped${message ? ` at: ${message}` : ""}${reason ? ` (${reason})` : ""}`;
+  if (status === "failed") return message ? `Failed at: ${message}` : "Failed";
   return message ?? (stage ? titleOf(stage) : "Running");
 }
 

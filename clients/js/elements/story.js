@@ -20,6 +20,7 @@
  * @property {number | null} began
  * @property {number | null} ended
  * @property {number | null} last when the latest event came
+ * @property {string | null} reason why it was cancelled
  * @property {StageSpan[]} stages
  * @property {Call[]} calls
  * @property {Question[]} questions
@@ -41,6 +42,7 @@ export function beginning() {
     began: null,
     ended: null,
     last: null,
+    reason: null,
     stages: [],
     calls: [],
     questions: [],
@@ -108,9 +110,13 @@ export function tell(story, event) {
     case "warning":
       keep(story.warnings, { code: event.code, message: event.message, ts });
       break;
+    case "run.cancelling":
+      story.reason = event.reason ?? null;
+      break;
     case "run.completed":
     case "run.failed":
     case "run.cancelled":
+      story.reason = event.reason ?? null;
       story.ended = ts;
       for (const spans of [story.stages, story.calls, story.questions, story.pauses]) {
         for (const span of spans) span.ended ??= ts;

@@ -3,6 +3,7 @@
 // Rule 1: the picture is a pure function of the story; this element adds only pointing, keys and details.
 // Rule 2: whatever the picture shows stands in a table, too.
 
+import { isFinished } from "../state.js";
 import { costOf, el, lengthOf, patch, say, styled } from "./dom.js";
 import { RunElement } from "./element.js";
 import { journalOf } from "./journal.js";
@@ -14,7 +15,12 @@ import { rowsOf } from "./timeline_rows.js";
 
 /** @typedef {import("./timeline_rows.js").Row} Row */
 
+// While it lasts a bar grows without an event.
+const TICK_MS = 1_000;
+
 export class RunTimeline extends RunElement {
+  /** @override */
+  static pace = 150;
   #chart = el("div", { part: "chart", class: "timeline", role: "group" });
   #detail = el("p", { part: "detail", class: "timeline-detail", "aria-hidden": "true" });
   #table = el("table", {});
@@ -24,11 +30,12 @@ export class RunTimeline extends RunElement {
     el("summary", {}, "As a table"),
     el("div", { class: "scrolls", tabindex: 0, role: "region", "aria-label": "Timeline as a table" }, this.#table),
   );
-  #none = el("p", { class: "empty" }, "Nothing has happened yet.");
+  #none = el("p", { class: "empty" }, "No stages or calls to show.");
   #seen = "";
   /** The bar that the Tab key comes to. */
   #current = "";
   #pointed = false;
+  #ticking = 0;
 
   constructor() {
     super();
@@ -64,20 +71,24 @@ export class RunTimeline extends RunElement {
   /** @override @param {RunState | null} state @param {Run | null} run */
   draw(state, run) {
     const journal = run ? journalOf(run) : null;
-    const seen = `${journal?.era} ${journal?.heard} ${state?.status}`;
+    const over = !state || isFinished(state.status);
+    const now = over ? (journal?.story.last ?? 0) : Math.max(journal?.story.last ?? 0, Date.now());
+    const seen = `${journal?.era} ${journal?.heard} ${state?.status} ${Math.floor(now / TICK_MS)}`;
+    clearTimeout(this.#ticking);
+    if (!over && this.isConnected) this.#ticking = window.setTimeout(() => this.changed(), TICK_MS);
     if (seen === this.#seen) return;
     this.#seen = seen;
-    const rows = journal ? rowsOf(journal.story) : [];
+    const rows = journal ? rowsOf(journal.story, now) : [];
     this.#none.hidden = rows.length > 0;
-    this.#chart.hidden = this.#words.hidden = rows.length === 0;
+    this.#chart.hidden = this.#words.hidden = this.#detail.hidden = rows.length === 0;
     if (!journal || rows.length === 0) return;
-    this.#chart.setAttribute("aria-label", summary(journal.story));
-    patch(this.#chart, chart(journal.story, rows));
+    this.#chart.setAttribute("aria-label", summary(journal.story, now));
+    patch(this.#chart, chart(journal.story, rows, now));
     const bars = this.#bars();
     if (!bars.some((bar) => bar.dataset["key"] === this.#current)) this.#current = bars[0]?.dataset["key"] ?? "";
     for (const bar of bars) bar.tabIndex = bar.dataset["key"] === this.#current ? 0 : -1;
-    if (!this.#pointed) say(this.#detail, summary(journal.story));
-    if (this.#words.open) patch(this.#table, table(rows, journal.story));
+    if (!this.#pointed) say(this.#detail, summary(journal.story, now));
+    if (this.#words.open) patch(this.#table, table(rows, journal.story, now));
   }
 
   #bars() {
@@ -111,15 +122,15 @@ function barAt(target) {
   return target instanceof Element ? target.closest("button") : null;
 }
 
-/** @param {Story} story @param {Row[]} rows */
-function chart(story, rows) {
+/** @param {Story} story @param {Row[]} rows @param {number} now */
+function chart(story, rows, now) {
   const from = story.began ?? 0;
-  const length = Math.max(1, (story.ended ?? story.last ?? from) - from);
+  const length = Math.max(1, (story.ended ?? now) - from);
   const step = stepOf(length);
   const ticks = [];
   for (let at = 0; at <= length; at += step) {
     // The last one needs room for its words.
-    if (at > 0 && at > length * 0.96) break;
+    if (at > 0 && at > length * 0.9) break;
     ticks.push(
       styled(el("span", { class: "tick" }, at === 0 ? "0" : lengthOf(at).replace(".0 ", " ")), {
         at: percent(at / length),
@@ -159,12 +170,12 @@ function chart(story, rows) {
   ];
 }
 
-/** @param {Row[]} rows @param {Story} story */
-function table(rows, story) {
+/** @param {Row[]} rows @param {Story} story @param {number} now */
+function table(rows, story, now) {
   const heads = ["What", "Kind", "Begins at", "Lasts", "Cost"];
   const from = story.began ?? 0;
   return [
-    el("caption", { class: "unseen" }, summary(story)),
+    el("caption", { class: "unseen" }, summary(story, now)),
     el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, head)))),
     el(
       "tbody",
@@ -188,13 +199,13 @@ function table(rows, story) {
   ];
 }
 
-/** @param {Story} story */
-function summary(story) {
+/** @param {Story} story @param {number} now */
+function summary(story, now) {
   const models = story.calls.filter(({ kind }) => kind === "llm").length;
   const tools = story.calls.length - models;
   /** @param {number} count @param {string} what */
   const plural = (count, what) => (count > 0 ? `${count} ${what}${count === 1 ? "" : "s"}` : "");
-  const length = (story.ended ?? story.last ?? 0) - (story.began ?? 0);
+  const length = (story.ended ?? now) - (story.began ?? now);
   const cost = story.spent_usd > 0 ? ` for ${costOf(story.spent_usd)}` : "";
   const parts = [
     plural(story.stages.length, "stage"),

@@ -16,9 +16,8 @@ import { costOf, lengthOf, titleOf } from "./dom.js";
 const MOST_LANES = 6;
 const MOST_BARS = 400;
 
-/** @param {Story} story @returns {Row[]} */
-export function rowsOf(story) {
-  const now = story.ended ?? story.last ?? 0;
+/** @param {Story} story @param {number} [now] how far what has no end goes on @returns {Row[]} */
+export function rowsOf(story, now = story.last ?? 0) {
   /** @param {Span} span @param {string} kind @param {string} key @param {string} label @param {string} [more] */
   const bar = ({ began, ended }, kind, key, label, more = "") => {
     const took = ended === null ? `for ${lengthOf(now - began)} so far` : lengthOf(ended - began);

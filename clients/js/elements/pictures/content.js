@@ -55,5 +55,5 @@ function problems({ warnings }) {
 /** @param {ReturnType<typeof bySource>} cited */
 function quotations(cited) {
   const quoted = cited.filter(({ quotes }) => quotes.length > 0);
-  return notes(quoted);
+  return notes(quoted, "Quotations");
 }

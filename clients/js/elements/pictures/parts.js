@@ -86,13 +86,14 @@ function raise(node, sources) {
 /**
  * Where the marks lead.
  * @param {readonly {key: string, source: string, quotes?: readonly string[]}[]} sources
+ * @param {string} [title]
  */
-export function notes(sources) {
+export function notes(sources, title = "Sources") {
   if (sources.length === 0) return null;
   return el(
     "section",
-    { class: "notes", "aria-label": "Sources" },
-    el("h4", {}, "Sources"),
+    { class: "notes", "aria-label": title },
+    el("h4", {}, title),
     el(
       "ol",
       {},
