@@ -175,7 +175,7 @@ export class Client {
     return () => void this.#listeners.delete(listener);
   };
 
-  /** Connect now what waits or has given up. */
+  /** Connect anew: what waits, what has given up, and what is open, which may be dead and not know it. */
   reconnect = () => {
     this.#owner.pool.wake();
     for (const run of this.#runs.values()) run.deref()?.reconnect();

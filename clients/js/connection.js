@@ -68,8 +68,6 @@ const SETTLE_MS = 20;
 
 export class Connection {
   link = AWAY;
-  /** Wait no longer: the network is back. */
-  wake = () => {};
 
   #options;
   #memory;
@@ -89,6 +87,7 @@ export class Connection {
   #settling;
   #driving = false;
   #opened = false;
+  #awake = () => {};
 
   /** @param {ConnectionOptions} options */
   constructor(options) {
@@ -115,6 +114,11 @@ export class Connection {
   leave(subscription) {
     this.#leaving.add(subscription);
     this.#settle();
+  }
+
+  /** The network is back: wait no longer, and trust no connection that is older. */
+  wake() {
+    if (this.#driving) this.#cut({ type: "begin" });
   }
 
   /** Send over the WebSocket in use; null when there is none, or no reply. @type {import("./transports.js").Command} */
@@ -153,7 +157,7 @@ export class Connection {
       this.#cut = (outcome) => {
         verdict ??= outcome;
         open.abort();
-        this.wake();
+        this.#awake();
       };
       if (action.delay_ms > 0) {
         this.#report({ retry_in_ms: this.#state.status === "connected" ? null : action.delay_ms });
@@ -206,7 +210,7 @@ export class Connection {
   #sleep(ms) {
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, ms);
-      this.wake = () => {
+      this.#awake = () => {
         clearTimeout(timer);
         resolve();
       };

@@ -31,7 +31,6 @@ import { initialState } from "./state.js";
 
 /** @type {import("react").Context<Client | null>} */
 const Given = createContext(/** @type {Client | null} */ (null));
-const NOTHING = Object.freeze(initialState());
 const never = () => () => {};
 
 /** Gives the components below it their client. @param {{client: Client, children?: import("react").ReactNode}} props */
@@ -50,13 +49,13 @@ export function useClient() {
  * A run, followed while the component is mounted. `initial`: the state to show before the first event, for instance
  * one that a server read; it must be the same on the server and in the browser. `onEvent` is called with each event.
  * @param {string | null | undefined} id
- * @param {{initial?: RunState, onEvent?: (event: RunEvent) => void}} [options]
+ * @param {{initial?: Partial<RunState>, onEvent?: (event: RunEvent) => void}} [options]
  * @returns {Watched}
  */
 export function useRun(id, { initial, onEvent } = {}) {
   const client = useClient();
   const run = useMemo(() => (id ? client.run(id) : null), [client, id]);
-  const first = useMemo(() => initial ?? (id ? Object.freeze(initialState({ id })) : NOTHING), [id, initial]);
+  const first = useMemo(() => Object.freeze(initialState(initial ?? { id: id ?? "" })), [id, initial]);
   const subscribe = run?.subscribe ?? never;
   const state = useSyncExternalStore(
     subscribe,

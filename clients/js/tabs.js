@@ -118,8 +118,9 @@ class Tabs {
   }
 
   #end() {
-    this.#part?.ending.abort();
+    const part = this.#part;
     this.#part = null;
+    part?.ending.abort();
   }
 
   /** @param {AbortSignal} signal @param {boolean} steal */

@@ -103,6 +103,7 @@ export function overWebSocket({ base, joins, replay, token, signal, deliver, gon
       }
       take(frame);
     };
+    socket.onerror = () => {}; // the close that follows says more; some implementations throw what nobody hears
     socket.onclose = ({ code }) => end(opened ? { type: "closed", code } : { type: "refused" });
     if (signal.aborted) leave();
   });

@@ -13,6 +13,7 @@ function socketOf({ opens = true, frames, close }) {
     OPEN = 1;
     readyState = 0;
     onopen = () => {};
+    onerror = () => {};
     onclose = (/** @type {any} */ _event) => {};
     onmessage = (/** @type {any} */ _event) => {};
 
