@@ -11,7 +11,7 @@ import { markdown } from "./render.js";
 /** @typedef {import("../state.js").RunState} RunState */
 
 /** Beyond this many characters a text is shown plain: it would be parsed again with every word. */
-const PLAIN_FROM = 30_000;
+const PLAIN_FROM = 20_000;
 
 export class RunDraft extends RunElement {
   /** @override */

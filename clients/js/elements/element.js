@@ -44,6 +44,9 @@ function clientOf(url, getToken) {
   return client;
 }
 
+// However costly an element is to draw, the page has this many times as long for everything else.
+const RESTS = 5;
+
 export class RunElement extends HTMLElement {
   /** Milliseconds between two drawings; more where drawing costs more. */
   static pace = 60;
@@ -59,6 +62,8 @@ export class RunElement extends HTMLElement {
   #client = null;
   #leave = () => {};
   #drawing = 0;
+  /** Milliseconds that the last drawing took. */
+  #cost = 0;
   #finding = 0;
 
   constructor() {
@@ -125,10 +130,16 @@ export class RunElement extends HTMLElement {
 
   /** There is something new: draw soon. */
   changed() {
-    this.#drawing ||= window.setTimeout(() => {
-      this.#drawing = 0;
-      this.draw(this.#run?.state ?? null, this.#run);
-    }, /** @type {typeof RunElement} */ (this.constructor).pace);
+    const { pace } = /** @type {typeof RunElement} */ (this.constructor);
+    this.#drawing ||= window.setTimeout(
+      () => {
+        this.#drawing = 0;
+        const began = performance.now();
+        this.draw(this.#run?.state ?? null, this.#run);
+        this.#cost = performance.now() - began;
+      },
+      Math.max(pace, this.#cost * RESTS),
+    );
   }
 
   /**
