@@ -1,6 +1,7 @@
 """The console in a real Chromium, as a person uses it."""
 
 import re
+import signal
 
 import httpx
 import pytest
@@ -9,7 +10,7 @@ from playwright.async_api import Page, expect
 
 from tests.e2e.chromium import chromium, visit
 from tests.e2e.clients import caller, finished, published, served, started
-from tests.e2e.process import token
+from tests.e2e.process import GatewayProcess, token
 from tests.pipeline import texts
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
@@ -217,6 +218,23 @@ async def test_two_pages_and_two_runs_do_not_disturb_each_other(browser, gateway
         await expect(other.locator("#runs a[aria-current]")).to_have_attribute(
             "href", page.url.removeprefix(f"{gateway.url}/")
         )
+
+
+async def test_a_gateway_that_dies_and_comes_back_finds_the_page_waiting(browser, tmp_path):
+    with GatewayProcess(tmp_path) as gateway:
+        async with visit(browser, gateway) as page:
+            await start(page, "steps", count=10_000, gap_s=0.02)
+            await expect(page.locator("run-draft")).to_contain_text("5 ")
+            gateway.stop(signal.SIGKILL)
+            await expect(page.locator("#connection")).to_contain_text(re.compile("retrying|connecting"))
+            await expect(page.locator("#runs-note")).to_have_text("The list could not be refreshed.")
+            await expect(page.locator("run-draft")).to_contain_text("5 ")
+            gateway.start()
+            await has_status(page, "failed")
+            await expect(page.locator("run-output")).to_contain_text("run.orphaned")
+            await expect(page.locator("#runs-note")).to_be_empty()
+            await page.get_by_role("button", name="Retry").click()
+            await has_status(page, "running")
 
 
 async def test_a_run_that_is_not_there_says_so(page):

@@ -54,7 +54,9 @@ async def test_the_first_page_of_the_documentation_runs_an_agent(page):
     await expect(panel.get_by_text("completed", exact=True)).to_be_visible()
     await expect(panel.locator("run-output")).to_contain_text("397.8")
     await expect(panel.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "100")
-    assert await complaints(page) == []
+    for light in ("light", "dark"):
+        await page.emulate_media(color_scheme=light)
+        assert await complaints(page) == [], light
 
 
 async def test_a_run_named_by_its_id_gets_its_token_from_the_page(page, client):
@@ -172,6 +174,7 @@ async def test_buttons_pause_resume_and_cancel_by_keyboard(page, client):
         await panel.get_by_role("button", name=button).focus()
         await page.keyboard.press("Enter")
         await expect(panel.locator("[part=status]")).to_have_text(then)
+    await expect(panel.get_by_role("button", name="Retry")).to_be_focused()
     assert await complaints(page) == []
 
 

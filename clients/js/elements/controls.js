@@ -1,7 +1,8 @@
 // <run-controls>: what can be asked of a run: cancel, pause, resume, try again; and whether to watch it live.
 //
 // Rule 1: a button is there when it makes sense; what is asked once is not asked again until it was answered.
-// Rule 2: what goes wrong is said beside the buttons, and told to the page as `run-error`.
+// Rule 2: whoever works by keyboard does not lose their place: a button that goes hands its focus to the next.
+// Rule 3: what goes wrong is said beside the buttons, and told to the page as `run-error`.
 
 import { isFinished } from "../state.js";
 import { el, say } from "./dom.js";
@@ -14,6 +15,8 @@ import { journalOf } from "./journal.js";
 /** @typedef {import("./icons.js").Icon} Icon */
 
 export class RunControls extends RunElement {
+  /** Those whose answer has not come yet. @type {Set<HTMLButtonElement>} */
+  #asking = new Set();
   #cancel = this.#button("cancel", "Cancel", "stop", (run) =>
     run.cancel(this.getAttribute("reason") ?? "stopped by its viewer"),
   );
@@ -21,14 +24,14 @@ export class RunControls extends RunElement {
   #resume = this.#button("resume", "Resume", "play", (run) => run.resume());
   #retryWords = el("span", {}, "Retry");
   #retry = this.#button("retry", this.#retryWords, "again", (run) => this.#again(run));
+  #buttons = [this.#pause, this.#resume, this.#cancel, this.#retry];
   #live = el("button", { type: "button", part: "live", role: "switch", onclick: () => this.#toggle() }, "Live");
   #error = el("p", { part: "error", class: "error", role: "alert" });
 
   constructor() {
     super();
     this.#resume.classList.add("primary");
-    const buttons = [this.#pause, this.#resume, this.#cancel, this.#retry];
-    this.box.append(el("div", { class: "actions" }, ...buttons, el("slot"), this.#live), this.#error);
+    this.box.append(el("div", { class: "actions" }, ...this.#buttons, el("slot"), this.#live), this.#error);
   }
 
   /** @override */
@@ -40,8 +43,9 @@ export class RunControls extends RunElement {
   draw(state, run) {
     const status = state?.status ?? "none";
     const over = !state || isFinished(status);
+    const focused = this.#buttons.find((button) => button === this.box.activeElement);
     this.#cancel.hidden = over;
-    if (status === "cancelling") this.#cancel.disabled = true;
+    this.#cancel.setAttribute("aria-disabled", String(status === "cancelling" || this.#asking.has(this.#cancel)));
     this.#pause.hidden = !(status === "running" || status === "queued");
     this.#resume.hidden = status !== "paused";
     this.#retry.hidden = !state || !over;
@@ -50,6 +54,7 @@ export class RunControls extends RunElement {
     this.#live.hidden = over;
     this.#live.setAttribute("aria-checked", String(run !== null && journalOf(run).live));
     this.#live.title = "Off: this page takes no events until it is on again. The run itself goes on.";
+    if (focused?.hidden) this.#buttons.find((button) => !button.hidden)?.focus();
   }
 
   /**
@@ -62,9 +67,10 @@ export class RunControls extends RunElement {
     const button = el("button", { type: "button", part: name, onclick: () => press() }, icon(picture), label);
     const press = async () => {
       const { run } = this;
-      if (!run) return;
-      // Not by `disabled` alone: what has the focus keeps it.
-      button.disabled = true;
+      if (!run || button.getAttribute("aria-disabled") === "true") return;
+      this.#asking.add(button);
+      // A disabled button would lose the focus.
+      button.setAttribute("aria-disabled", "true");
       say(this.#error, "");
       try {
         await ask(run);
@@ -72,7 +78,8 @@ export class RunControls extends RunElement {
         say(this.#error, /** @type {Error} */ (error).message);
         this.tell("run-error", { run, error });
       } finally {
-        button.disabled = false;
+        this.#asking.delete(button);
+        button.setAttribute("aria-disabled", "false");
         this.changed();
       }
     };

@@ -29,17 +29,18 @@ const SHEETS = await Promise.all([
   sheet(new URL("./parts.css", import.meta.url)),
 ]);
 
-/** One client for all elements of a page that go to the same place as the same person. */
-/** @type {Map<GetToken | null, Map<string, Client>>} */
-const clients = new Map();
+/** Whose token is asked of nobody: the gateway's cookie will do. @type {GetToken} */
+const NOBODY = async () => null;
 
-/** @param {string} url @param {GetToken | null} getToken */
+/** One client for all elements of a page that go to the same place as the same person. */
+/** @type {WeakMap<GetToken, Map<string, Client>>} */
+const clients = new WeakMap();
+
+/** @param {string} url @param {GetToken} getToken */
 function clientOf(url, getToken) {
   const theirs = clients.get(getToken) ?? new Map();
   clients.set(getToken, theirs);
-  const known = theirs.get(url);
-  if (known) return known;
-  const client = new Client({ url, getToken: getToken ?? (async () => null) });
+  const client = theirs.get(url) ?? new Client({ url, getToken });
   theirs.set(url, client);
   return client;
 }
@@ -164,7 +165,7 @@ export class RunElement extends HTMLElement {
       const id = this.getAttribute("run-id");
       if (!this.isConnected || (this.#run && !this.#maker)) return;
       if (!id) return this.#take(null, null);
-      const client = this.#client ?? clientOf(this.getAttribute("url") ?? "", this.#getToken);
+      const client = this.#client ?? clientOf(this.getAttribute("url") ?? "", this.#getToken ?? NOBODY);
       if (this.#run?.id !== id || this.#maker !== client) this.#take(client.run(id), client);
     });
   }
