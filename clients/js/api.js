@@ -94,3 +94,34 @@ export function createApi({ base = "", getToken, fetch = globalThis.fetch.bind(g
   }
   return call;
 }
+
+// A refusal that asks for more time than this is for the caller to see.
+const PATIENCE_MS = 5_000;
+
+/**
+ * Try again what may be tried again: no answer came, or one that says so. Throws what the last one threw.
+ * @template T
+ * @param {() => Promise<T>} work
+ * @param {{tries: number, signal?: AbortSignal}} how
+ * @returns {Promise<T>}
+ */
+export async function persist(work, { tries, signal }) {
+  for (let failures = 1; ; failures++) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof Problem) || !error.retryable || failures >= tries) throw error;
+      const ms = error.retry_after_ms ?? Math.min(PATIENCE_MS, 500 * failures * Math.random());
+      if (ms > PATIENCE_MS) throw error;
+      await pause(ms, signal);
+    }
+  }
+}
+
+/** @param {number} ms @param {AbortSignal} [signal] */
+function pause(ms, signal) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener("abort", () => (clearTimeout(timer), resolve(null)), { once: true });
+  });
+}

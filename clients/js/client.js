@@ -3,7 +3,7 @@
 // Rule 1: nothing is opened before somebody watches a run, and nothing stays open when nobody does.
 // Rule 2: a run is one object for as long as anybody holds it, so that all who watch it share what is followed.
 
-import { createApi, Problem } from "./api.js";
+import { createApi, persist, Problem } from "./api.js";
 import { debug } from "./debug.js";
 import { Late } from "./late.js";
 import { Run } from "./run.js";
@@ -95,7 +95,7 @@ export class Client {
   }
 
   /**
-   * Start a run. A request whose answer was lost is made again, with the same key: it starts one run.
+   * Start a run. A request that got no answer, or is to be made again soon, is: with the same key, so it starts one run.
    * @param {string} pipeline
    * @param {unknown} input
    * @param {StartOptions} [options]
@@ -103,14 +103,8 @@ export class Client {
    */
   async start(pipeline, input, { key = newKey(), owner, signal, ...options } = {}) {
     const sent = { body: { pipeline, input, options, owner }, headers: { "Idempotency-Key": key }, signal };
-    for (let tries = 1; ; tries++) {
-      try {
-        return this.run((await this.call("POST", "/runs", sent)).id);
-      } catch (error) {
-        if (!(error instanceof Problem) || error.code !== "network" || tries >= START_TRIES) throw error;
-        await new Promise((resolve) => setTimeout(resolve, 500 * tries * Math.random()));
-      }
-    }
+    const { id } = await persist(() => this.call("POST", "/runs", sent), { tries: START_TRIES, signal });
+    return this.run(id);
   }
 
   /**

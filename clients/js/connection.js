@@ -4,6 +4,7 @@
 // Rule 2: each event is given to its run once and in order, whatever broke in between and whichever runs come and go;
 // after a gap it starts over, and says so.
 // Rule 3: at most one connection is open; it ends when nobody follows anything, and begins again when somebody does.
+// It is longer than most: opening, waiting and ending share every field, and only together are they right.
 
 import { follows, parseCursor } from "./cursor.js";
 import { AWAY, CONNECTING } from "./late.js";
@@ -253,7 +254,7 @@ export class Connection {
           greeted ||= frame.type === "hello";
           if (frame.type === "hello") this.#greet(frame);
           watch();
-          return this.#take(frame);
+          return this.#take(frame, signal);
         },
         gone: (run) => this.#done(run, "not_found"),
         refused: (problem) => (this.#problem = problem),
@@ -281,8 +282,8 @@ export class Connection {
     this.#report();
   }
 
-  /** @param {Frame} frame @returns {Promise<void> | void} */
-  #take(frame) {
+  /** @param {Frame} frame @param {AbortSignal} signal @returns {Promise<void> | void} */
+  #take(frame, signal) {
     if (frame.type === "hello") return;
     const subscription = this.#subscriptions.get(frame["run"]);
     if (frame.type === "reconnect") this.#decide({ type: "reconnect", after_ms: frame["after_ms"] });
@@ -296,7 +297,8 @@ export class Connection {
       if (!subscription) return;
       if (frame.type === "gap") {
         subscription.cursor = null;
-        return subscription.gap(frame);
+        // Reading the run's state takes its time; an end does not wait for it.
+        return Promise.race([subscription.gap(frame), aborted(signal)]);
       }
       if (frame.id !== undefined) this.#event(subscription, /** @type {any} */ (frame));
     }
@@ -328,7 +330,7 @@ export class Connection {
     try {
       const token = await this.#options.getToken({ refresh: true });
       const reply = await controls.command("authenticate", { token });
-      if (reply?.ok) this.#decide({ type: "renewed" });
+      if (reply?.ok && controls === this.#controls) this.#decide({ type: "renewed" });
     } catch {
       // The connection ends when the old token does; the policy goes on from there.
     }

@@ -5,9 +5,10 @@
 // Rule 2: `state` and `connection` are snapshots: they are replaced, never changed.
 // Rule 3: an iteration sees every event once and in order, however late it begins and however slow it is: what it
 // missed it reads from the log. It holds no more than QUEUED events.
+// It is longer than most: most of it is the words that an editor shows.
 
 import { AWAY } from "./late.js";
-import { Problem } from "./api.js";
+import { persist, Problem } from "./api.js";
 import { follows, parseCursor } from "./cursor.js";
 import { apply, initialState, isFinished, isTerminal } from "./state.js";
 
@@ -32,6 +33,7 @@ import { apply, initialState, isFinished, isTerminal } from "./state.js";
 
 const QUEUED = 1_000;
 const REPLY_MS = 2_000;
+const READ_TRIES = 10;
 
 export class Run {
   #owner;
@@ -260,11 +262,13 @@ export class Run {
 
   /** @param {RunEvent & {from: string}} gap */
   async #gap(gap) {
-    this.#state = Object.freeze(initialState({ id: this.id }));
+    const empty = (this.#state = Object.freeze(initialState({ id: this.id })));
     this.#say(gap);
     // When all is held from the first event on, the events tell it all.
     if (parseCursor(gap.from)?.offset === 1) return;
-    this.#state = Object.freeze(initialState(await this.#owner.call("GET", this.#path)));
+    const read = await this.#owner.call("GET", this.#path);
+    // It came too late when another connection has begun to give the run anew.
+    if (this.#state === empty) this.#state = Object.freeze(initialState(read));
     this.#tell();
   }
 
@@ -308,7 +312,8 @@ export class Run {
   /** @param {string | null} after @param {AbortSignal} [signal] */
   #past(after, signal) {
     const query = new URLSearchParams({ wait: "0", replay: this.#owner.replay, ...(after && { after }) });
-    return this.#owner.call("GET", `${this.#path}/events?${query}`, { signal });
+    const read = () => this.#owner.call("GET", `${this.#path}/events?${query}`, { signal });
+    return persist(read, { tries: READ_TRIES, signal });
   }
 
   /** Throws why it could not be followed to its end, if it could not. */

@@ -10,6 +10,7 @@ import { Problem } from "./api.js";
 import { AWAY, CONNECTING } from "./late.js";
 import { follows, parseCursor } from "./cursor.js";
 import { debug } from "./debug.js";
+import { Leader } from "./leader.js";
 import { isTerminal } from "./state.js";
 
 /** @typedef {import("./connection.js").Subscription} Subscription */
@@ -17,28 +18,22 @@ import { isTerminal } from "./state.js";
 /** @typedef {import("./client.js").Connections} Connections */
 /** @typedef {import("./state.js").RunEvent} RunEvent */
 
-/**
- * What tabs say to each other. `want`: all that a tab follows, and how far it is. `who`: a new leader asks for that.
- * `at`: how far the leader is. `alive`: it still leads.
- * @typedef {{type: "want", tab: string, runs: [string, string | null][]} | {type: "who"} | {type: "alive"}
- *   | {type: "wake"} | {type: "at", run: string, at: string | null} | {type: "link", run: string, link: Link}
- *   | {type: "gap", run: string, gap: any} | {type: "event", run: string, prev: string | null, event: RunEvent}} Word
- */
+/** @typedef {import("./leader.js").Word} Word */
 
-const ALIVE_MS = 4_000;
-const SILENT_MS = 15_000;
 const AGAIN_MS = 1_000;
 
 /**
  * For `new Client({ share: tabs() })`. All tabs of one origin that give the same name, gateway and `replay` share; they
  * must be the same person's. Where there are no Web Locks (no secure context, no browser) the tab has its own connection.
+ * `patience`: how many ms a tab that leads may say nothing before another takes its place.
  * @param {string} [name]
+ * @param {{patience?: number}} [options]
  * @returns {import("./client.js").Share}
  */
-export function tabs(name = "runcast") {
+export function tabs(name = "runcast", { patience = 15_000 } = {}) {
   return (own, near) => {
     if (!globalThis.navigator?.locks || !globalThis.BroadcastChannel) return own(near.changed);
-    return new Tabs(`${name} ${near.base} ${near.replay}`, { own, ...near });
+    return new Tabs(`${name} ${near.base} ${near.replay}`, { own, patience, ...near });
   };
 }
 
@@ -61,7 +56,7 @@ class Tabs {
 
   /**
    * @param {string} name
-   * @param {{own: (changed: () => void) => Connections} & import("./client.js").Near} near
+   * @param {{own: (changed: () => void) => Connections, patience: number} & import("./client.js").Near} near
    */
   constructor(name, near) {
     this.#name = name;
@@ -99,12 +94,15 @@ class Tabs {
     const channel = new BroadcastChannel(this.#name);
     const ending = new AbortController();
     const { signal } = ending;
+    const { patience } = this.#near;
     this.#part = { channel, ending };
     channel.onmessage = ({ data }) => this.#hear(data);
     this.#heardAt = Date.now();
     const watch = setInterval(() => {
-      if (!this.#leader && Date.now() - this.#heardAt > SILENT_MS) this.#lead(signal, true);
-    }, ALIVE_MS);
+      if (this.#leader) this.#tell({ type: "alive" });
+      // The timers of hidden tabs are slowed down, so they neither take each other for dead nor are in a hurry.
+      else if (!document.hidden && Date.now() - this.#heardAt > patience) this.#lead(signal, true);
+    }, patience / 4);
     signal.addEventListener("abort", () => {
       clearInterval(watch);
       this.#leader?.end();
@@ -237,106 +235,6 @@ class Tabs {
     if (link.reason) this.leave(one);
     one.link(Object.freeze({ ...link, problem: link.problem ? new Problem(/** @type {any} */ (link.problem)) : null }));
   }
-}
-
-/** The tab that has the connection: follows what the tabs want, and passes it on. */
-class Leader {
-  #name;
-  #tell;
-  #ending = new AbortController();
-  /** @type {Map<string, [string, string | null][]>} */
-  #wants = new Map();
-  /** @type {Map<string, Subscription & {last: string | null}>} */
-  #relays = new Map();
-  #alive;
-  connected;
-
-  /** @param {string} name @param {{own: (changed: () => void) => Connections, changed: () => void, tell: (word: Word) => void}} near */
-  constructor(name, { own, changed, tell }) {
-    this.#name = name;
-    this.#tell = tell;
-    this.connected = own(changed);
-    this.#alive = setInterval(() => tell({ type: "alive" }), ALIVE_MS);
-  }
-
-  get connections() {
-    return this.connected.connections;
-  }
-
-  /** @type {import("./transports.js").Command} */
-  command = (type, fields) => this.connected.command(type, fields);
-
-  end() {
-    clearInterval(this.#alive);
-    this.#ending.abort();
-    for (const relay of this.#relays.values()) this.connected.leave(relay);
-    this.#relays.clear();
-  }
-
-  /** @param {string} tab @param {[string, string | null][]} runs */
-  want(tab, runs) {
-    if (!this.#wants.has(tab)) {
-      // It holds a lock of its own: whoever gets it knows that the tab went.
-      const gone = () => this.#forget(tab);
-      navigator.locks.request(`${this.#name} ${tab}`, { signal: this.#ending.signal }, gone).catch(() => {});
-    }
-    this.#wants.set(tab, runs);
-    this.#follow();
-  }
-
-  /** @param {string} tab */
-  #forget(tab) {
-    this.#wants.delete(tab);
-    this.#follow();
-  }
-
-  #follow() {
-    const wanted = new Map([...this.#wants.values()].flat());
-    for (const [run, relay] of this.#relays) {
-      if (wanted.has(run)) continue;
-      this.#relays.delete(run);
-      this.connected.leave(relay);
-    }
-    for (const [run, cursor] of wanted) {
-      const known = this.#relays.get(run);
-      if (known) {
-        this.#tell({ type: "at", run, at: known.last });
-        this.#tell({ type: "link", run, link: this.#connection });
-      } else this.#relay(run, cursor);
-    }
-  }
-
-  get #connection() {
-    return plain(this.connections[0] ?? AWAY);
-  }
-
-  /** @param {string} run @param {string | null} cursor */
-  #relay(run, cursor) {
-    const relay = {
-      run,
-      cursor,
-      last: cursor,
-      event: (/** @type {RunEvent} */ event) => {
-        this.#tell({ type: "event", run, prev: relay.last, event });
-        relay.last = event.id;
-      },
-      gap: (/** @type {any} */ gap) => {
-        relay.last = null;
-        this.#tell({ type: "gap", run, gap });
-      },
-      link: (/** @type {Link} */ link) => {
-        if (link.reason) this.#relays.delete(run);
-        this.#tell({ type: "link", run, link: plain(link) });
-      },
-    };
-    this.#relays.set(run, relay);
-    this.connected.join(relay);
-  }
-}
-
-/** An Error's fields do not travel between tabs; its document does. @param {Link} link @returns {Link} */
-function plain({ status, transport, retry_in_ms, reason, problem }) {
-  return { status, transport, retry_in_ms, reason, problem: problem ? /** @type {any} */ ({ ...problem }) : null };
 }
 
 /**

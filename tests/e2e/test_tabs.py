@@ -16,7 +16,7 @@ FOLLOW = """
 async ([token, ids]) => {
   const { Client } = await import("/js/index.js");
   const { tabs } = await import("/js/tabs.js");
-  const client = new Client({ getToken: token, replay: "full", share: tabs() });
+  const client = new Client({ getToken: token, replay: "full", share: tabs('runcast', { patience: 2000 }) });
   const seen = Object.fromEntries(ids.map((id) => [id, []]));
   Object.assign(globalThis, { client, seen });
   globalThis.over = Promise.all(ids.map(async (id) => {
@@ -114,6 +114,25 @@ async def test_when_the_leader_dies_another_takes_over_and_nothing_is_lost(brows
     late = await follow(context, gateway, [run])
     pages.append(late)
     await counted(pages, run, sent)
+    await finished(client, run)
+    await whole(client, pages, [run])
+
+
+async def test_a_leader_that_hangs_is_replaced_and_finds_its_way_back(browser, gateway, client):
+    run = await started(client, "external")
+    context = await browser.new_context()
+    pages = [await follow(context, gateway, [run]) for _ in range(3)]
+    await published(client, run, {"type": "x.n"})
+    await counted(pages, run, 3)
+    # It keeps its lock, and says nothing.
+    hanging = asyncio.ensure_future(
+        pages[0].evaluate("() => { for (const end = Date.now() + 6000; Date.now() < end; ); }")
+    )
+    await published(client, run, {"type": "x.n"}, {"type": "x.n"})
+    await counted(pages[1:], run, 5)
+    assert not hanging.done()
+    await hanging
+    await published(client, run, {"type": "x.n"})
     await finished(client, run)
     await whole(client, pages, [run])
 

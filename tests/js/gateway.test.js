@@ -1,4 +1,5 @@
-// The client against a real gateway: everything that an application does, and what breaks meanwhile.
+// The client against a real gateway: everything that an application does, and what breaks meanwhile. One file, however
+// long, because all of it shares one gateway.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";

@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createApi, Problem } from "../../clients/js/api.js";
-import { follow } from "../../clients/js/follow.js";
+import { Client } from "../../clients/js/index.js";
+import { Connection } from "../../clients/js/connection.js";
 import { serving } from "./serving.js";
 
 /** @typedef {import("node:http").IncomingMessage} Request */
@@ -42,12 +43,15 @@ async function playing(scripts, use) {
   }, (base) => use(base, asked));
 }
 
+/** @typedef {Partial<import("../../clients/js/connection.js").ConnectionOptions> & {after?: string, gap?: () => string | null,
+ *   event?: (leave: () => void) => void}} Options */
+
 /**
- * Follow to the end; what came, what was asked.
+ * Follow to the end; what came, what was asked. `gap` gives the cursor to go on from, `event` is called at each one.
  * @param {Script[]} scripts
- * @param {Partial<import("../../clients/js/follow.js").Options>} [options]
+ * @param {Options} [options]
  */
-async function followed(scripts, options = {}) {
+async function followed(scripts, { after, gap = () => null, event: onEvent, ...options } = {}) {
   /** @type {string[]} */
   const ids = [];
   /** @type {boolean[]} */
@@ -58,17 +62,35 @@ async function followed(scripts, options = {}) {
   /** @type {string[]} */
   let urls = [];
   await playing(scripts, async (base, asked) => {
-    reason = await follow({
+    const connection = new Connection({
       base,
-      run: "r",
       getToken: async ({ refresh }) => (refreshes.push(refresh), "t"),
-      onEvent: ({ id }) => ids.push(id),
-      onConnection: ({ status }) => statuses.push(status),
       transports: ["sse"],
       ...options,
-    }).closed;
+    });
+    reason = await new Promise((resolve) => {
+      /** @type {import("../../clients/js/connection.js").Subscription} */
+      const subscription = {
+        run: "r",
+        cursor: after ?? null,
+        event({ id }) {
+          ids.push(id);
+          onEvent?.(() => {
+            connection.leave(subscription);
+            resolve("left");
+          });
+        },
+        gap: () => void (subscription.cursor = gap()),
+        link({ status, reason: why }) {
+          if (statuses.at(-1) !== status) statuses.push(status);
+          if (why) resolve(why);
+        },
+      };
+      connection.join(subscription);
+    });
     urls = asked.map((request) => request.url ?? "");
     assert.ok(asked.every((request) => request.headers.authorization === "Bearer t"));
+    while (connection.connections.length) await new Promise((resolve) => setTimeout(resolve, 5));
   });
   return { ids, refreshes, reason, urls, statuses };
 }
@@ -94,7 +116,7 @@ test("an event of another epoch is taken only after a gap", async () => {
   let gaps = 0;
   const { ids } = await followed(
     [stream(event(1), event(1, "x.n", "b"), gap, event(1, "x.n", "b"), event(2, "run.completed", "b"))],
-    { onGap: async () => (gaps++, null) },
+    { gap: () => (gaps++, null) },
   );
   assert.deepEqual(ids, ["a-1", "b-1", "b-2"]);
   assert.equal(gaps, 1);
@@ -104,7 +126,7 @@ test("after a gap nothing is given that the state which was read already has", a
   const gap = { type: "gap", run: "r", after: "a-1", from: "b-1" };
   const { ids } = await followed(
     [stream(gap, event(1, "x.n", "b"), event(2, "x.n", "b"), event(3, "run.completed", "b"))],
-    { after: "a-1", onGap: async () => "b-2" },
+    { after: "a-1", gap: () => "b-2" },
   );
   assert.deepEqual(ids, ["b-3"]);
 });
@@ -177,24 +199,21 @@ test("silence longer than two and a half heartbeats is a dead connection", async
 });
 
 test("failures in a row end it", async () => {
-  assert.equal((await followed([answer(503), answer(503)], { max_retries: 2 })).reason, "exhausted");
+  assert.equal((await followed([answer(503), answer(503)], { maxRetries: 2 })).reason, "exhausted");
 });
 
-test("the caller can end it at any time", async () => {
-  const ending = new AbortController();
-  const { reason, ids } = await followed([stream(event(1), event(2))], {
-    signal: ending.signal,
-    onEvent: () => ending.abort(),
-  });
-  assert.equal(reason, "aborted");
-  assert.deepEqual(ids, []);
-});
-
-test("what a callback throws comes out", async () => {
-  await assert.rejects(
-    followed([stream(event(1))], { onEvent: () => assert.fail("mine") }),
-    /mine/,
+test("whoever leaves closes what nobody else uses", async () => {
+  const { reason, ids } = await followed(
+    [
+      (response) => {
+        response.writeHead(200, { "Content-Type": "text/event-stream" });
+        for (const frame of [HELLO, event(1)]) response.write(`data: ${JSON.stringify(frame)}\n\n`);
+      },
+    ],
+    { event: (leave) => leave() },
   );
+  assert.equal(reason, "left");
+  assert.deepEqual(ids, ["a-1"]);
 });
 
 test("a refusal is a Problem with the gateway's words", async () => {
@@ -216,4 +235,60 @@ test("a gateway that is not there is a retryable Problem", async () => {
   await playing([], async (base) => void (address = base));
   const call = createApi({ base: address, getToken: async () => null });
   await assert.rejects(call("GET", "/runs"), { code: "network", retryable: true });
+});
+
+test("what may be tried again is, a few times and not for long", async () => {
+  const busy = (/** @type {number} */ retry_after_ms) => answer(503, { code: "server.busy", title: "busy", retryable: true, retry_after_ms });
+  await playing([busy(1), busy(1), answer(200, { id: "r" })], async (url, asked) => {
+    assert.equal((await new Client({ url }).start("p", {})).id, "r");
+    assert.equal(new Set(asked.map(({ headers }) => headers["idempotency-key"])).size, 1);
+  });
+  await playing([busy(1), busy(1), busy(1)], async (url) => {
+    await assert.rejects(new Client({ url }).start("p", {}), { code: "server.busy" });
+  });
+  await playing([busy(60_000)], async (url) => {
+    await assert.rejects(new Client({ url }).start("p", {}), { code: "server.busy", retry_after_ms: 60_000 });
+  });
+});
+
+test("a state that cannot be read after a gap holds nothing up: it is begun anew", async () => {
+  const gap = { type: "gap", run: "r", after: "0", from: "a-5" };
+  /** @type {string[]} */
+  const asked = [];
+  await serving((response, request) => {
+    asked.push(request.url ?? "");
+    if (request.url === "/runs/r") {
+      // The first one never answers.
+      if (asked.filter((url) => url === "/runs/r").length > 1) answer(200, { id: "r", status: "running", tail: "a-5" })(response, request);
+      return;
+    }
+    response.writeHead(200, { "Content-Type": "text/event-stream" });
+    const frames = [{ ...HELLO, heartbeat_ms: 20 }, gap, event(5), event(6, "run.completed")];
+    for (const frame of frames) response.write(`data: ${JSON.stringify(frame)}\n\n`);
+  }, async (url) => {
+    const run = new Client({ url, transports: ["sse"] }).run("r");
+    /** @type {string[]} */
+    const seen = [];
+    for await (const { type, id } of run.events()) seen.push(id ?? type);
+    assert.deepEqual(seen, ["gap", "gap", "a-5", "a-6"]);
+    assert.equal(run.state.status, "completed");
+  });
+});
+
+test("what has given up goes on where it was when it is told to", async () => {
+  const busy = answer(503, { code: "server.busy", title: "busy", retryable: true });
+  await playing([stream(event(1)), busy, busy, stream(event(2), event(3, "run.completed"))], async (url, asked) => {
+    const client = new Client({ url, transports: ["sse"], maxRetries: 2 });
+    const run = client.run("r");
+    const stop = run.subscribe(() => {});
+    await assert.rejects(run.finished(), { code: "server.busy" });
+    assert.deepEqual([run.connection.status, run.connection.reason], ["error", "exhausted"]);
+    assert.equal(client.connections.length, 0);
+    const end = new Promise((resolve) => run.on("run.completed", resolve));
+    client.reconnect();
+    await end;
+    assert.equal(run.state.tail, "a-3");
+    assert.match(asked[3]?.url ?? "", /after=a-1/);
+    stop();
+  });
 });
