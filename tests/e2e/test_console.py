@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, expect
 
-from tests.e2e.chromium import chromium, visit
+from tests.e2e.chromium import visit
 from tests.e2e.clients import caller, finished, published, served, started
 from tests.e2e.process import GatewayProcess, token
 from tests.pipeline import texts
@@ -16,12 +16,6 @@ from tests.pipeline import texts
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 SOURCE = texts.WORKS[0]
 STATUS = "#panel [part=status]"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser():
-    async with chromium() as browser:
-        yield browser
 
 
 @pytest_asyncio.fixture(loop_scope="module")

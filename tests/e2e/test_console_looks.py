@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, expect
 
-from tests.e2e.chromium import chromium, complaints, visit
+from tests.e2e.chromium import complaints, visit
 from tests.e2e.clients import caller, finished, published, started
 from tests.pipeline import texts
 
@@ -65,12 +65,6 @@ async (nasty) => {
   return [seen, window.owned ?? null];
 }
 """
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser():
-    async with chromium() as browser:
-        yield browser
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -112,7 +112,8 @@ export class RunElement extends HTMLElement {
     }
     if (this.#run) this.#join();
     else this.#find();
-    this.changed();
+    // At once: before it is drawn, everything that it may ever show is in sight.
+    this.#draw();
   }
 
   disconnectedCallback() {
@@ -135,12 +136,16 @@ export class RunElement extends HTMLElement {
     this.#drawing ||= window.setTimeout(
       () => {
         this.#drawing = 0;
-        const began = performance.now();
-        this.draw(this.#run?.state ?? null, this.#run);
-        this.#cost = performance.now() - began;
+        this.#draw();
       },
       Math.max(pace, this.#cost * RESTS),
     );
+  }
+
+  #draw() {
+    const began = performance.now();
+    this.draw(this.#run?.state ?? null, this.#run);
+    this.#cost = performance.now() - began;
   }
 
   /**

@@ -31,6 +31,8 @@ export class RunLog extends RunElement {
     el("option", { value: "" }, "All types"),
   );
   #types = new Set();
+  /** The filter whose outcome was said. */
+  #filter = "";
   #words = el("input", {
     class: "small",
     type: "search",
@@ -43,7 +45,9 @@ export class RunLog extends RunElement {
     { type: "button", role: "switch", "aria-checked": "false", onclick: () => this.#toggleRaw() },
     "Frames",
   );
-  #count = el("span", { class: "count faint", role: "status" });
+  #count = el("span", { class: "count faint" });
+  /** What a filter has left, said once for each filter. */
+  #aloud = el("p", { class: "unseen", role: "status" });
   #rows = el("div", { class: "log-rows" });
   #list = el(
     "div",
@@ -76,6 +80,7 @@ export class RunLog extends RunElement {
       this.#words,
       this.#raw,
       this.#count,
+      this.#aloud,
     );
     this.box.append(tools, this.#none, this.#list, this.#detail);
     this.#list.addEventListener("keydown", (event) => this.#key(event));
@@ -94,6 +99,7 @@ export class RunLog extends RunElement {
     this.#following = true;
     this.#types.clear();
     this.#type.replaceChildren(el("option", { value: "" }, "All types"));
+    this.#detail.hidden = true;
   }
 
   /** @override @param {RunState | null} _state @param {Run | null} run */
@@ -107,6 +113,10 @@ export class RunLog extends RunElement {
         ? `${total.toLocaleString()} events`
         : `${total.toLocaleString()} of ${heard.toLocaleString()} events`,
     );
+    if (this.#filter !== this.#seen.sought) {
+      this.#filter = this.#seen.sought;
+      say(this.#aloud, this.#filter.trim() ? `${total} of ${heard} events` : "");
+    }
     this.#none.hidden = total > 0;
     say(this.#none, heard > 0 ? "No event is like that." : "No events yet.");
     this.#list.hidden = total === 0;

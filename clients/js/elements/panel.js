@@ -135,7 +135,7 @@ export class RunPanel extends RunElement {
     const { problem = null, status = "disconnected", reason = null } = run?.connection ?? {};
     this.#problem.hidden = status !== "error";
     if (this.#problem.hidden) {
-      if (run && !known) {
+      if ((run || this.hasAttribute("run-id")) && !known) {
         say(this.#none, "Reading the run…");
         this.#none.hidden = false;
       } else say(this.#none, "No run is shown.");
