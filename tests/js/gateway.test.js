@@ -79,13 +79,16 @@ for (const [way, options] of Object.entries(WAYS)) {
   });
 
   test(`over ${way} a cancel is acknowledged and takes effect`, { timeout: 30_000 }, async () => {
-    const client = clientOf(options);
+    /** @type {string[]} */
+    const asked = [];
+    const client = clientOf({ ...options, fetch: (address, init) => (asked.push(`${address}`), fetch(address, init)) });
     const run = await client.start("forever", {});
     /** @type {import("../../clients/js/run.js").RunEvent[]} */
     const cancelling = [];
     run.on("run.cancelling", (event) => cancelling.push(event));
     await eventually(() => run.connection.status === "connected" && run.state.blocks["body"]);
     assert.equal(await run.cancel("enough"), "cancelling");
+    assert.equal(asked.some((url) => url.endsWith("/cancel")), way !== "WebSocket");
     assert.equal((await run.finished()).status, "cancelled");
     assert.equal(cancelling[0]?.["reason"], "enough");
     assert.equal(await run.cancel(), "cancelled");
@@ -111,22 +114,31 @@ for (const [way, options] of Object.entries(WAYS)) {
 }
 
 test("a token that expires mid-run is renewed and nothing is lost, over each way", { timeout: 60_000 }, async () => {
-  const short = await new Gateway({ auth_warning_s: 1 }).start();
+  const short = await new Gateway({ auth_warning_s: 3 }).start();
+  let opened = 0;
+  class Counted extends WebSocket {
+    /** @param {ConstructorParameters<typeof WebSocket>} given */
+    constructor(...given) {
+      super(...given);
+      opened++;
+    }
+  }
   /** @param {ClientOptions} options */
   const follows = async (options) => {
     let asked = 0;
-    let current = token({ ttl_s: 3 });
+    let current = token({ ttl_s: 5 });
     const getToken = async (/** @type {{refresh: boolean}} */ { refresh }) => {
       asked += Number(refresh);
-      return refresh ? (current = token({ ttl_s: 3 })) : current;
+      return refresh ? (current = token({ ttl_s: 5 })) : current;
     };
-    const client = clientOf({ ...options, replay: "full", getToken }, short);
+    const client = clientOf({ ...options, WebSocket: /** @type {any} */ (Counted), replay: "full", getToken }, short);
     const run = await client.start("words", { count: 30, gap_s: 0.2 });
     assert.deepEqual(await idsOf(run), upTo(run.state.tail ?? ""));
     assert.ok(asked >= 1);
   };
   try {
     await Promise.all(Object.values(WAYS).map(follows));
+    assert.equal(opened, 1, "a WebSocket is renewed as it is");
   } finally {
     await short.erase();
   }
