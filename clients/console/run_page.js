@@ -23,6 +23,9 @@ export class RunPage {
   #drawing = 0;
   #changed;
   #counting = 0;
+  /** The state of the way that was shown last. @type {Run["connection"] | null} */
+  #link = null;
+  /** When it is tried again, in Unix ms; 0: not waiting. */
   #retryAt = 0;
 
   /** @param {{changed: (state: RunState) => void}} options */
@@ -71,15 +74,15 @@ export class RunPage {
   }
 
   #drawConnection() {
-    const {
-      status = "disconnected",
-      transport = "sse",
-      retry_in_ms = null,
-      reason = null,
-    } = this.#run?.connection ?? {};
+    const link = this.#run?.connection ?? null;
+    const { status = "disconnected", transport = "sse", retry_in_ms = null, reason = null } = link ?? {};
+    if (link !== this.#link) {
+      // Each wait counts from its own beginning.
+      this.#link = link;
+      this.#retryAt = retry_in_ms === null ? 0 : Date.now() + retry_in_ms;
+    }
     const badge = byId("connection");
     badge.dataset["status"] = status;
-    this.#retryAt = retry_in_ms === null ? 0 : this.#retryAt || Date.now() + retry_in_ms;
     say(badge, wordsFor(status, reason, this.#retryAt));
     clearTimeout(this.#counting);
     if (this.#retryAt) this.#counting = window.setTimeout(() => this.#soon(), 250);

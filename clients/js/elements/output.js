@@ -101,9 +101,11 @@ export function textOf(result) {
 
 /** @param {RunState} state */
 function failureOf({ error }) {
+  const told = error?.message.includes(error.incident ?? "") ?? true;
+  const incident = told ? "" : ` Incident ${error?.incident}`;
   const hint = error?.retryable ? "It may well work when it is tried again." : "";
   return [
     el("p", {}, el("b", {}, error?.message ?? "The run failed.")),
-    el("p", {}, el("code", {}, error?.code ?? ""), " ", hint, error?.incident ? ` Incident ${error.incident}` : ""),
+    el("p", {}, el("code", {}, error?.code ?? ""), " ", hint, incident),
   ];
 }
