@@ -73,6 +73,9 @@ choice.addEventListener("change", () => {
   if (id) page.open(client.run(id));
 });
 
+// Until now nobody would have heard a choice.
+choice.disabled = false;
+
 const panel = byId("panel");
 panel.addEventListener("run-retried", (event) => {
   // The address leads there.
