@@ -1,89 +1,56 @@
 // The console: puts its parts together and follows the address.
 //
 // Rule 1: the page's address says which run is shown (`#run=<id>`); everything else follows from that.
-// Rule 2: drawing is gathered: however many events arrive, the page is drawn a few times a second.
 
-import { createApi } from "../js/api.js";
-import { isFinished } from "../js/state.js";
-import { byId, toast } from "./dom.js";
-import { EventLog } from "./event_log.js";
-import { DraftBox, drawQuestions, OutputBox } from "./output.js";
-import { drawRun } from "./run_view.js";
+import { Client } from "../js/client.js";
+import "../js/elements/index.js";
+import { TRANSPORTS } from "../js/policy.js";
+import { follow } from "./actions.js";
+import { byId, confirmed, toast } from "./page.js";
+import { RunPage } from "./run_page.js";
 import { RunsList } from "./runs_list.js";
 import { StartForm } from "./start.js";
-import { confirmed, TokenSource } from "./token.js";
-import { Watch } from "./watch.js";
+import { remember } from "./started.js";
+import { TokenSource } from "./token.js";
 
-const DRAW_EVERY_MS = 50;
+/** @typedef {import("../js/policy.js").Transport} Transport */
+
 const CHOICE_KEY = "runcast.transport";
 
 const tokens = new TokenSource();
-const call = createApi({ getToken: tokens.get });
-const draft = new DraftBox();
-const output = new OutputBox();
-const log = new EventLog({ list: byId("events"), count: byId("events-count") });
+const choice = byId("transport-choice", HTMLSelectElement);
+choice.value = localStorage.getItem(CHOICE_KEY) ?? "auto";
+if (choice.selectedIndex < 0) choice.value = "auto";
+let client = clientFor(choice.value);
 
-const watch = new Watch({
-  call,
-  getToken: tokens.get,
-  changed: () => draw(),
-  logged(events, fresh) {
-    if (fresh) {
-      log.clear();
-      draft.clear();
-    }
-    log.add(events);
-  },
-});
-
-const list = new RunsList({
-  call,
-  failed: (error) => toast(/** @type {Error} */ (error).message),
-  parts: {
-    list: byId("runs"),
-    empty: byId("runs-empty"),
-    older: byId("older", HTMLButtonElement),
-    note: byId("runs-note"),
-  },
-});
-
-const start = new StartForm({
-  call,
-  started(id) {
-    location.hash = `run=${id}`;
-    list.refresh();
-  },
-});
-
-let drawing = 0;
-let listed = "";
-
-function draw() {
-  drawing ||= window.setTimeout(() => {
-    drawing = 0;
-    const { state } = watch;
-    drawRun(watch);
-    log.draw();
-    output.draw(state);
-    if (!state) return;
-    draft.draw(state);
-    drawQuestions(state, (input_id, value) => watch.answer(input_id, value));
-    list.update(state);
-    const now = `${state.id} ${state.status}`;
-    if (now !== listed) list.refresh();
-    listed = now;
-  }, DRAW_EVERY_MS);
+/** @param {string} chosen */
+function clientFor(chosen) {
+  return new Client({
+    getToken: tokens.get,
+    transports: chosen === "auto" ? TRANSPORTS : [/** @type {Transport} */ (chosen)],
+  });
 }
 
-// The length of a run under way grows without an event.
-setInterval(() => watch.state && !isFinished(watch.state.status) && draw(), 1_000);
+/** @param {string} pipeline @param {unknown} input @param {object} options @param {string} [key] */
+async function start(pipeline, input, options, key) {
+  const { id } = await client.start(pipeline, input, { ...options, key });
+  remember(id, { input, options });
+  location.hash = `run=${id}`;
+  list.refresh();
+}
+
+const page = new RunPage({
+  changed(state) {
+    list.update(state);
+    if (state.id !== "") list.heard(`${state.id} ${state.status}`);
+  },
+});
+const list = new RunsList({ fetch: (filter) => client.runs(filter), failed: (error) => toast(error.message) });
+const form = new StartForm({ read: () => client.call("GET", "/pipelines"), start });
 
 function followAddress() {
   const id = new URLSearchParams(location.hash.slice(1)).get("run") || null;
-  if (id !== watch.id) {
-    byId("draft-panel", HTMLDetailsElement).open = true;
-    watch.open(id);
-  }
+  if (id !== page.id) page.open(id ? client.run(id) : null);
   list.select(id);
   show(id ? "run" : "new");
 }
@@ -97,36 +64,44 @@ function show(panel) {
   }
 }
 
-/**
- * A button that asks something of the run: once at a time, and failures are told.
- * @param {string} id
- * @param {() => Promise<unknown>} ask
- */
-function onPress(id, ask) {
-  const button = byId(id, HTMLButtonElement);
-  button.addEventListener("click", async () => {
-    button.disabled = true;
-    try {
-      await ask();
-    } catch (error) {
-      toast(/** @type {Error} */ (error).message);
-    } finally {
-      button.disabled = false;
-      draw();
-    }
-  });
-}
-
-onPress("cancel", () => watch.cancel());
-byId("reconnect").addEventListener("click", () => watch.reconnect());
-byId("missing-again").addEventListener("click", () => watch.open(watch.id));
-onPress("retry", async () => {
-  location.hash = `run=${await watch.retry()}`;
+choice.addEventListener("change", () => {
+  localStorage.setItem(CHOICE_KEY, choice.value);
+  const { id } = page;
+  page.open(null);
+  client.closeAll();
+  client = clientFor(choice.value);
+  if (id) page.open(client.run(id));
 });
-onPress("delete", async () => {
-  const { id } = watch;
+
+// Until now nobody would have heard a choice.
+choice.disabled = false;
+
+const panel = byId("panel");
+panel.addEventListener("run-retried", (event) => {
+  // The address leads there.
+  event.preventDefault();
+  const { run, before } = /** @type {CustomEvent} */ (event).detail;
+  remember(run.id, before.id);
+  location.hash = `run=${run.id}`;
+  list.refresh();
+});
+panel.addEventListener("run-action", async (event) => {
+  const { run, action, argument } = /** @type {CustomEvent} */ (event).detail;
+  try {
+    await follow(run, action, argument, start);
+  } catch (error) {
+    toast(/** @type {Error} */ (error).message);
+  }
+});
+
+byId("delete").addEventListener("click", async () => {
+  const { id } = page;
   if (!id || !(await confirmed("Delete this run and all its events? This cannot be undone.", "Delete"))) return;
-  await watch.erase();
+  try {
+    await client.call("DELETE", `/runs/${encodeURIComponent(id)}`);
+  } catch (error) {
+    return toast(/** @type {Error} */ (error).message);
+  }
   list.remove(id);
   history.replaceState(null, "", location.pathname);
   followAddress();
@@ -144,19 +119,8 @@ byId("skip").addEventListener("click", (event) => {
 });
 
 // Choosing the run that is open already changes no address.
-byId("runs").addEventListener("click", () => watch.id && show("run"));
-
-const choice = byId("transport-choice", HTMLSelectElement);
-choice.value = localStorage.getItem(CHOICE_KEY) ?? "auto";
-if (choice.selectedIndex < 0) choice.value = "auto";
-watch.choice = /** @type {typeof watch.choice} */ (choice.value);
-choice.addEventListener("change", () => {
-  localStorage.setItem(CHOICE_KEY, choice.value);
-  watch.choice = /** @type {typeof watch.choice} */ (choice.value);
-  watch.reconnect();
-});
+byId("runs").addEventListener("click", () => page.id && show("run"));
 
 window.addEventListener("hashchange", followAddress);
 followAddress();
-draw();
-await Promise.all([start.load(), list.refresh()]);
+await Promise.all([form.load().then((names) => list.offer(names)), list.refresh()]);

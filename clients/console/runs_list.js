@@ -1,15 +1,19 @@
 // The list of the caller's runs, newest first.
 //
-// Rule 1: the newest page is read again and again; older pages only when they are asked for.
+// Rule 1: the newest page is read again and again, more often while something is under way; older pages only when they
+// are asked for.
 // Rule 2: rows are kept and changed in place, so that the focus and the place in the list stay.
 
-import { el, say, timeOf } from "./dom.js";
+import { el, say, styled, timeOf } from "../js/elements/dom.js";
+import { isFinished } from "../js/state.js";
+import { byId } from "./page.js";
 
 /** @typedef {import("../js/state.js").RunState} RunState */
 /** @typedef {Pick<RunState, "id" | "pipeline" | "status" | "created_at" | "progress">} Entry */
 
 const PAGE = 30;
 const EVERY_MS = 5_000;
+const EVERY_MS_UNDER_WAY = 1_500;
 
 export class RunsList {
   /** @type {Map<string, Entry>} */
@@ -21,22 +25,43 @@ export class RunsList {
   #olderLoaded = false;
   /** @type {string | null} */
   #selected = null;
-  #call;
-  #parts;
+  #fetch;
   #failed;
   #refreshing = false;
+  /** What was read is of another filter now. */
+  #era = 0;
+  #heard = "";
+  #timer = 0;
+  #parts = {
+    list: byId("runs"),
+    empty: byId("runs-empty"),
+    older: byId("older", HTMLButtonElement),
+    note: byId("runs-note"),
+    status: byId("runs-status", HTMLSelectElement),
+    pipeline: byId("runs-pipeline", HTMLSelectElement),
+  };
 
   /**
-   * @param {{call: import("../js/api.js").Call, failed: (error: unknown) => void,
-   *   parts: {list: HTMLElement, empty: HTMLElement, older: HTMLButtonElement, note: HTMLElement}}} options
+   * @param {{fetch: import("../js/client.js").Client["runs"], failed: (error: Error) => void}} options
    */
-  constructor({ call, parts, failed }) {
-    this.#call = call;
-    this.#parts = parts;
+  constructor({ fetch, failed }) {
+    this.#fetch = fetch;
     this.#failed = failed;
-    parts.older.addEventListener("click", () => this.#older());
-    setInterval(() => !document.hidden && this.refresh(), EVERY_MS);
+    const { older, status, pipeline } = this.#parts;
+    older.addEventListener("click", () => this.#older());
+    for (const filter of [status, pipeline]) filter.addEventListener("change", () => this.#again());
     document.addEventListener("visibilitychange", () => !document.hidden && this.refresh());
+  }
+
+  /** The pipelines that can be filtered by. @param {readonly string[]} names */
+  offer(names) {
+    this.#parts.pipeline.append(...names.map((name) => el("option", {}, name)));
+  }
+
+  /** A change that makes the list worth reading again. @param {string} change */
+  heard(change) {
+    if (change !== this.#heard) this.refresh();
+    this.#heard = change;
   }
 
   /** @param {string | null} id */
@@ -62,8 +87,11 @@ export class RunsList {
   async refresh() {
     if (this.#refreshing) return;
     this.#refreshing = true;
+    clearTimeout(this.#timer);
+    const era = this.#era;
     try {
-      const { runs, next } = await this.#call("GET", `/runs?limit=${PAGE}`);
+      const { runs, next } = await this.#fetch({ limit: PAGE, ...this.#filter });
+      if (era !== this.#era) return;
       this.#keepOlderThan(runs.at(-1)?.id, next);
       for (const run of runs) this.#entries.set(run.id, run);
       if (!this.#olderLoaded) this.#next = next;
@@ -74,7 +102,30 @@ export class RunsList {
       say(this.#parts.note, "The list could not be refreshed.");
     } finally {
       this.#refreshing = false;
+      if (era !== this.#era) this.refresh();
+      else this.#timer = window.setTimeout(() => !document.hidden && this.refresh(), this.#paceMs);
     }
+  }
+
+  get #filter() {
+    const { status, pipeline } = this.#parts;
+    return /** @type {any} */ ({
+      ...(status.value && { status: status.value }),
+      ...(pipeline.value && { pipeline: pipeline.value }),
+    });
+  }
+
+  get #paceMs() {
+    const underWay = [...this.#entries.values()].some(({ status }) => !isFinished(status));
+    return underWay ? EVERY_MS_UNDER_WAY : EVERY_MS;
+  }
+
+  #again() {
+    this.#era++;
+    this.#entries.clear();
+    this.#next = null;
+    this.#olderLoaded = false;
+    this.refresh();
   }
 
   /**
@@ -90,14 +141,13 @@ export class RunsList {
 
   async #older() {
     try {
-      const before = encodeURIComponent(this.#next ?? "");
-      const { runs, next } = await this.#call("GET", `/runs?limit=${PAGE}&before=${before}`);
+      const { runs, next } = await this.#fetch({ limit: PAGE, before: this.#next ?? "", ...this.#filter });
       for (const run of runs) this.#entries.set(run.id, run);
       this.#next = next;
       this.#olderLoaded = true;
       this.#draw();
     } catch (error) {
-      this.#failed(error);
+      this.#failed(/** @type {Error} */ (error));
     }
   }
 
@@ -117,6 +167,8 @@ export class RunsList {
       if (list.children[place] !== row) list.insertBefore(row, list.children[place] ?? null);
     });
     empty.hidden = ids.length > 0;
+    const filtered = Object.keys(this.#filter).length > 0;
+    say(empty, filtered ? "No run is like that." : "No runs yet: fill in the form and press Start.");
     older.hidden = !this.#next;
   }
 }
@@ -148,9 +200,10 @@ function fill(row, { pipeline, status, created_at, progress }, selected) {
   say(pill, status);
   pill.setAttribute("data-status", status);
   say(time, timeOf(created_at));
-  say(percent, status === "completed" ? "" : `${done} %`);
+  say(percent, isFinished(status) ? "" : `${done} %`);
+  bar.hidden = isFinished(status);
   bar.setAttribute("data-status", status);
-  bar.style.setProperty("--value", `${done}%`);
+  styled(bar, { value: `${done}%` });
   if (selected) link.setAttribute("aria-current", "true");
   else link.removeAttribute("aria-current");
 }

@@ -4,15 +4,16 @@
 // keeps its Idempotency-Key until it is started or refused.
 
 import { Problem } from "../js/api.js";
-import { byId, el, say } from "./dom.js";
-import { formFor } from "./form.js";
-import { clearErrors, OMIT, Reading, showErrors } from "./reading.js";
+import { el, say } from "../js/elements/dom.js";
+import { formFor } from "../js/elements/form.js";
+import { clearErrors, OMIT, Reading, showErrors } from "../js/elements/reading.js";
+import { byId } from "./page.js";
 
-/** @typedef {{name: string, description: string, input_schema: import("./schema.js").Schema}} Pipeline */
+/** @typedef {{name: string, description: string, input_schema: import("../js/elements/schema.js").Schema}} Pipeline */
 
 const FIRST_CHOICE = "content";
 
-/** @type {import("./schema.js").Schema} */
+/** @type {import("../js/elements/schema.js").Schema} */
 const OPTIONS = {
   type: "object",
   properties: {
@@ -29,23 +30,26 @@ const OPTIONS = {
 export class StartForm {
   /** @type {Pipeline[]} */
   #pipelines = [];
-  /** @type {import("./reading.js").Widget | null} */
+  /** @type {import("../js/elements/reading.js").Widget | null} */
   #input = null;
   #options = formFor(OPTIONS, "options");
   /** What was sent and not answered. @type {{body: string, key: string} | null} */
   #unanswered = null;
-  #call;
-  #started;
+  #read;
+  #start;
 
-  /** @param {{call: import("../js/api.js").Call, started: (id: string) => void}} options */
-  constructor({ call, started }) {
-    this.#call = call;
-    this.#started = started;
+  /**
+   * @param {{read: () => Promise<{pipelines: Pipeline[]}>,
+   *   start: (pipeline: string, input: unknown, options: object, key: string) => Promise<void>}} options
+   */
+  constructor({ read, start }) {
+    this.#read = read;
+    this.#start = start;
     byId("options-fields").append(this.#options.node);
     this.#select.addEventListener("change", () => this.#show());
     byId("form", HTMLFormElement).addEventListener("submit", (event) => {
       event.preventDefault();
-      this.#start();
+      this.#submit();
     });
     byId("pipelines-again").addEventListener("click", () => this.load());
   }
@@ -54,15 +58,15 @@ export class StartForm {
     return byId("pipeline", HTMLSelectElement);
   }
 
-  /** Read the pipelines. */
+  /** Read the pipelines. @returns {Promise<string[]>} their names */
   async load() {
     byId("pipelines-failed").hidden = true;
     try {
-      this.#pipelines = (await this.#call("GET", "/pipelines")).pipelines;
+      this.#pipelines = (await this.#read()).pipelines;
     } catch (error) {
       say(byId("pipelines-why"), /** @type {Error} */ (error).message);
       byId("pipelines-failed").hidden = false;
-      return;
+      return [];
     }
     this.#select.replaceChildren(...this.#pipelines.map(({ name }) => el("option", { value: name }, name)));
     const first = this.#pipelines.find(({ name }) => name === FIRST_CHOICE) ?? this.#pipelines[0];
@@ -70,6 +74,7 @@ export class StartForm {
     byId("no-pipelines").hidden = this.#pipelines.length > 0;
     byId("form").hidden = this.#pipelines.length === 0;
     this.#show();
+    return this.#pipelines.map(({ name }) => name);
   }
 
   #show() {
@@ -81,7 +86,7 @@ export class StartForm {
     say(byId("form-error"), "");
   }
 
-  async #start() {
+  async #submit() {
     const form = byId("form");
     const button = byId("start", HTMLButtonElement);
     if (!this.#input || button.disabled) return;
@@ -92,12 +97,11 @@ export class StartForm {
     const options = reading.of(this.#options, ["options"]);
     if (reading.problems.length > 0) return this.#refused(reading, reading.problems);
     const given = /** @type {object} */ (options === OMIT ? {} : options);
-    const body = { pipeline: this.#select.value, input, ...(Object.keys(given).length > 0 && { options }) };
+    const pipeline = this.#select.value;
     button.disabled = true;
     try {
-      const { id } = await this.#call("POST", "/runs", { body, headers: { "Idempotency-Key": this.#keyFor(body) } });
+      await this.#start(pipeline, input, given, this.#keyFor([pipeline, input, given]));
       this.#unanswered = null;
-      this.#started(id);
     } catch (error) {
       const problem = error instanceof Problem ? error : null;
       if (problem && problem.status >= 400 && problem.status < 500) this.#unanswered = null;

@@ -3,7 +3,8 @@
 // Rule 1: a token that a person gave is kept in sessionStorage, for this tab and no longer, and never in a URL.
 // Rule 2: whoever needs a token while the person is being asked waits for the same answer.
 
-import { byId, el, say } from "./dom.js";
+import { say } from "../js/elements/dom.js";
+import { byId } from "./page.js";
 
 const KEY = "runcast.token";
 // A development token is renewed this long before it ends.
@@ -78,29 +79,5 @@ function ask(again) {
       dialog.close();
       resolve(token);
     };
-  });
-}
-
-/** Ask before what cannot be undone. @param {string} question @param {string} action @returns {Promise<boolean>} */
-export function confirmed(question, action) {
-  return new Promise((resolve) => {
-    /** @param {boolean} answer */
-    const settle = (answer) => () => {
-      dialog.remove();
-      resolve(answer);
-    };
-    const dialog = el(
-      "dialog",
-      { id: "confirm", oncancel: settle(false), "aria-labelledby": "confirm-question" },
-      el("p", { id: "confirm-question" }, question),
-      el(
-        "div",
-        { class: "actions" },
-        el("button", { type: "button", id: "confirm-no", onclick: settle(false) }, "Keep it"),
-        el("button", { type: "button", id: "confirm-yes", class: "danger", onclick: settle(true) }, action),
-      ),
-    );
-    document.body.append(dialog);
-    dialog.showModal();
   });
 }

@@ -177,6 +177,16 @@ async def js_file(call: Call) -> Response:
     return _file(call.services.js, call.file)
 
 
+@meta.add("GET", "/js/elements/{file}", "Web components on top of it.", public=True, media="text/javascript")
+async def elements_file(call: Call) -> Response:
+    return _file(call.services.js / "elements", call.file)
+
+
+@meta.add("GET", "/js/elements/pictures/{file}", "Pictures of runs.", public=True, media="text/javascript")
+async def pictures_file(call: Call) -> Response:
+    return _file(call.services.js / "elements" / "pictures", call.file)
+
+
 def _file(folder: Path, name: str) -> Response:
     # One plain name, so nothing outside the folder can be meant.
     path = folder / name

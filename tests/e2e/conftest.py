@@ -1,6 +1,15 @@
 import pytest
+import pytest_asyncio
 
+from tests.e2e.chromium import chromium
 from tests.e2e.process import GatewayProcess
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser():
+    """One Chromium for a module whose tests run in the module's own loop."""
+    async with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")

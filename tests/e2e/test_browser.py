@@ -1,22 +1,10 @@
 """A real Chromium: its own EventSource and WebSocket see what everybody sees, and stop at the end."""
 
-import shutil
-
 import pytest
-from playwright import async_api as playwright
 
+from tests.e2e.chromium import chromium
 from tests.e2e.clients import by_sse, caller, finished, own, published, started
 
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 pytestmark = pytest.mark.browser
 
 BY_EVENTSOURCE = """
@@ -53,13 +41,11 @@ STOPS_AT_204 = """
 @pytest.fixture
 async def page(gateway):
     """A page of the gateway's own, with the policy that the console has."""
-    async with playwright.async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    async with chromium() as browser:
         page = await browser.new_page()
         page.set_default_timeout(15_000)
         await page.goto(f"{gateway.url}/docs")
         yield page
-        await browser.close()
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ async def test_expect_100_continue_is_answered(gateway):
 
 @pytest.mark.parametrize("path", ["%2e%2e%2fapp.py", "..%5capp.py", ".hidden", "%2fetc%2fpasswd", "%00", "x" * 3000])
 async def test_static_files_are_only_those_of_their_folder(client, path):
-    for folder in ("js", "console"):
+    for folder in ("js", "js/elements", "js/elements/pictures", "console"):
         assert_problem(await client.get(f"/{folder}/{path}"), 404, "not_found")
 
 

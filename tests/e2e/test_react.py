@@ -6,8 +6,8 @@ import subprocess
 import pytest
 from playwright.async_api import async_playwright, expect
 
+from tests.e2e.chromium import ARGUMENTS, CHROMIUM
 from tests.e2e.process import ROOT, token
-from tests.e2e.test_browser import ARGUMENTS, CHROMIUM
 
 pytestmark = pytest.mark.browser
 

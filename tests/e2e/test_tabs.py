@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from playwright.async_api import async_playwright
 
+from tests.e2e.chromium import ARGUMENTS, CHROMIUM
 from tests.e2e.clients import by_sse, caller, finished, own, published, started
 from tests.e2e.process import token
-from tests.e2e.test_browser import ARGUMENTS, CHROMIUM
 
 pytestmark = pytest.mark.browser
 TABS = 8

@@ -2,11 +2,11 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { parse } from "../../clients/console/markdown.js";
-import { describe } from "../../clients/console/schema.js";
+import { parse } from "../../clients/js/elements/markdown.js";
+import { describe } from "../../clients/js/elements/schema.js";
 import { seeded } from "./seeded.js";
 
-/** @param {import("../../clients/console/schema.js").Schema} schema */
+/** @param {import("../../clients/js/elements/schema.js").Schema} schema */
 const kindOf = (schema) => describe(schema).kind;
 
 test("each schema has its kind of field", () => {

@@ -5,7 +5,7 @@
 
 import { say } from "./dom.js";
 
-/** @typedef {import("../js/api.js").FieldError} FieldError */
+/** @typedef {import("../api.js").FieldError} FieldError */
 /** @typedef {(string | number)[]} Path */
 /** `input` gets the focus, `error` the words. @typedef {{input: HTMLElement, error: HTMLElement}} Place */
 

@@ -12,15 +12,18 @@ const SAFE = new Set(["http:", "https:", "mailto:"]);
 
 /** @param {string} text @returns {HTMLElement[]} */
 export function markdown(text) {
-  return parse(text).map(blockOf);
+  const blocks = parse(text);
+  const levels = blocks.flatMap((block) => (block.type === "heading" ? [block.level] : []));
+  // The page's own headings come before a text's: the highest in it is the third level here.
+  const raised = levels.length > 0 ? 3 - Math.min(...levels) : 2;
+  return blocks.map((block) => blockOf(block, raised));
 }
 
-/** @param {Block} block @returns {HTMLElement} */
-function blockOf(block) {
+/** @param {Block} block @param {number} [raised] by how much a heading's level goes up @returns {HTMLElement} */
+function blockOf(block, raised = 2) {
   switch (block.type) {
     case "heading": {
-      // The page's own headings come before a text's: h1 in it is the third level here.
-      const tag = /** @type {"h3"} */ (`h${Math.min(6, block.level + 2)}`);
+      const tag = /** @type {"h3"} */ (`h${Math.min(6, block.level + raised)}`);
       return el(tag, {}, ...block.children.map(inlineOf));
     }
     case "paragraph":
@@ -30,7 +33,7 @@ function blockOf(block) {
     case "rule":
       return el("hr");
     case "quote":
-      return el("blockquote", {}, ...block.blocks.map(blockOf));
+      return el("blockquote", {}, ...block.blocks.map((inner) => blockOf(inner)));
     case "list": {
       const items = block.items.map((item) => el("li", {}, ...itemOf(item)));
       return block.start === null ? el("ul", {}, ...items) : el("ol", { start: block.start }, ...items);
@@ -52,8 +55,8 @@ function blockOf(block) {
 /** A list item of one paragraph needs no paragraph. @param {Block[]} blocks @returns {Node[]} */
 function itemOf(blocks) {
   const [first, ...rest] = blocks;
-  if (first?.type !== "paragraph") return blocks.map(blockOf);
-  return [...first.children.map(inlineOf), ...rest.map(blockOf)];
+  if (first?.type !== "paragraph") return blocks.map((block) => blockOf(block));
+  return [...first.children.map(inlineOf), ...rest.map((block) => blockOf(block))];
 }
 
 /** @param {Inline[][]} row @param {"th" | "td"} tag */

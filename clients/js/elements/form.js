@@ -4,7 +4,7 @@
 // Rule 2: what was left empty and need not be there is not sent.
 
 import { el } from "./dom.js";
-import { fieldset, list } from "./groups.js";
+import { fieldset, list, optional } from "./groups.js";
 import { OMIT } from "./reading.js";
 import { describe } from "./schema.js";
 
@@ -32,8 +32,11 @@ export function formFor(schema, id) {
  */
 export function widgetFor(field, id, value = field.initial) {
   switch (field.kind) {
-    case "object":
-      return fieldset(field, id, value, widgetFor);
+    case "object": {
+      // Parts that are needed are needed only when the whole is there.
+      const wanting = !field.required && field.fields?.some(({ field: part }) => part.required);
+      return wanting ? optional(field, id, value, widgetFor) : fieldset(field, id, value, widgetFor);
+    }
     case "list":
       return list(field, id, value, widgetFor);
     case "boolean":

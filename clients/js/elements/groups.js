@@ -40,6 +40,31 @@ export function fieldset(field, id, value, make) {
   };
 }
 
+/**
+ * A group that is left out as a whole until its box is ticked.
+ * @param {Field} field @param {string} id @param {any} value @param {Make} make @returns {Widget}
+ */
+export function optional(field, id, value, make) {
+  const group = fieldset({ ...field, title: "", hint: "", required: true }, `${id}-group`, value, make);
+  const box = el("input", { type: "checkbox", id, name: id, "aria-describedby": `${id}-hint`, onchange: () => show() });
+  box.checked = value !== undefined && value !== null;
+  const show = () => (group.node.hidden = !box.checked);
+  show();
+  const node = el(
+    "div",
+    { class: "optional" },
+    el(
+      "div",
+      { class: "field check" },
+      el("label", { for: id }, field.title),
+      box,
+      el("p", { class: "hint", id: `${id}-hint` }, field.hint),
+    ),
+    group.node,
+  );
+  return { node, place: group.place, read: (path, reading) => (box.checked ? group.read(path, reading) : OMIT) };
+}
+
 /** @param {Field} field @param {string} id @param {any} value @param {Make} make @returns {Widget} */
 export function list(field, id, value, make) {
   const item = /** @type {Field} */ (field.item);
