@@ -1,7 +1,6 @@
 """A Chromium for the tests, and a page in it that follows runs with the project's own client."""
 
 import base64
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,19 +8,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
+from tests.e2e.chromium import ARGUMENTS, CHROMIUM
 from tests.e2e.clients import PATIENCE_S, eventually
 from tests.e2e.process import token
 from tests.e2e.proxies import Certificate
 
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 OPEN_TIMEOUT_MS = 400
 LOAD = """
 async ({ shared = false, ...options }) => {
@@ -52,7 +43,7 @@ async def launched(made: Certificate | None = None) -> AsyncIterator[Browser]:
         digest.update(written)
         arguments.append(f"--ignore-certificate-errors-spki-list={base64.b64encode(digest.finalize()).decode()}")
     async with async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
+        browser = await driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
         try:
             yield browser
         finally:

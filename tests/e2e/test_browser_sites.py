@@ -7,8 +7,8 @@ import httpx
 import pytest
 from playwright import async_api as playwright
 
+from tests.e2e.chromium import ARGUMENTS
 from tests.e2e.clients import finished, served, started
-from tests.e2e.test_browser import ARGUMENTS
 
 pytestmark = pytest.mark.browser
 COOKIE = "session"

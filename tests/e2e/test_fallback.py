@@ -273,7 +273,7 @@ async def test_eight_tabs_on_one_host_share_one_connection(context, client, rela
 
 async def test_eight_tabs_that_do_not_share_are_live_and_use_the_host_up(context, client, relay):
     """Six streams are all that the browser opens to a host by HTTP/1.1; sockets it counts apart."""
-    tabs = [await Tab.opened(context, relay.url) for _ in range(8)]
+    tabs = [await Tab.opened(context, relay.url, timeout=2000) for _ in range(8)]
     page = await context.new_page()
     async with followed(client, tabs) as run:
         await says(client, run, *tabs, number=0)

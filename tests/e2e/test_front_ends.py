@@ -12,10 +12,11 @@ import pytest
 import pytest_asyncio
 from playwright import async_api as playwright
 
+from tests.e2e.chromium import ARGUMENTS, CHROMIUM
 from tests.e2e.clients import PATIENCE_S, by_sse, caller, eventually, own, published, served, started, terminals
 from tests.e2e.foreign import FAILURE, WORK, read
 from tests.e2e.process import bearer
-from tests.e2e.test_browser import ARGUMENTS, CHROMIUM, ticket
+from tests.e2e.test_browser import ticket
 from tests.faults.proxy import Proxy
 from tests.pipeline.texts import WORKS
 from tests.pipeline.texts import read as text_of

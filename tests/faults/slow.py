@@ -96,8 +96,8 @@ async def cut_off(gateway: GatewayProcess, *, stuck: int, within_s: float) -> Cu
         run = await started(client, "ticking", **PREFIX, ticks=1_000_000, gap_s=GAP_S)
         await eventually(lambda: _tail_above(client, run, PREFIX["prefix"]))
         base = crowd.sockets(gateway)
-        beside = await crowd.stuck(gateway, run, stuck)
         began, first_s = time.monotonic(), 0.0
+        beside = await crowd.stuck(gateway, run, stuck)
         async with asyncio.timeout(within_s):
             while (left := crowd.sockets(gateway) - base) > 0:
                 first_s = first_s or (time.monotonic() - began if left < stuck else 0.0)

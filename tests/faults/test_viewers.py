@@ -139,7 +139,7 @@ async def test_a_reload_within_the_grace_does_not_count(gateway, client):
         for way in ("sse", "websocket", "poll") * 10:
             async with watching(gateway, run, way):
                 await asyncio.sleep(0.05)
-            await asyncio.sleep(GRACE_S * 0.4)
+            await asyncio.sleep(GRACE_S * 0.2)
             if time.monotonic() > end:
                 break
         assert await status(client, run) == "running"
