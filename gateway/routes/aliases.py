@@ -16,7 +16,7 @@ from gateway.broker import Run
 from gateway.errors import Invalid
 from gateway.routes.endpoint import Call, Endpoint, Handler
 from gateway.routes.register import ENDPOINTS, SOCKET_PATH
-from gateway.routes.streams import STREAMING, JoinQuery, stream_or_end
+from gateway.routes.streams import ENDED, EVENT_STREAM, STREAMING, JoinQuery, stream_or_end
 from gateway.wire.dialects import DIALECTS
 
 LATEST = "latest:"
@@ -91,7 +91,7 @@ def _endpoint(alias: Alias) -> Endpoint:
     free = _FREE.findall(alias.pattern)
     query: type[JoinQuery] = AliasQuery
     if alias.run not in free and not alias.run.startswith(LATEST):
-        named: dict[str, Any] = {"named": (str | None, Field(None, alias=alias.run, description="the run"))}
+        named: dict[str, Any] = {"named": (str, Field(alias=alias.run, min_length=1, description="the run"))}
         query = create_model("NamingQuery", __base__=AliasQuery, **named)
     return Endpoint(
         "GET",
@@ -102,7 +102,9 @@ def _endpoint(alias: Alias) -> Endpoint:
         joins=True,
         action="watch",
         query=query,
-        media="text/event-stream",
+        media=EVENT_STREAM,
+        also=(ENDED,),
+        headers=("Last-Event-ID",),
         problems=("run.not_found", *STREAMING),
         dialect=alias.dialect,
     )

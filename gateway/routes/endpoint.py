@@ -117,6 +117,7 @@ Handler = Callable[[Call], Awaitable[Response]]
 class Endpoint:
     """A declared address. A `{id}` in `path` names a run. `public`: no credential is needed.
 
+    `also`: further media types by their status, where it answers in several ways; `headers`: which of its own it reads.
     `dialect`: what its streams are spelled in, unless the query says otherwise (None: native). `action`: its name in
     the audit ("": only refusals stand there).
     """
@@ -132,6 +133,8 @@ class Endpoint:
     body: type[BaseModel] | None = None
     media: str = "application/json"
     status: int = 200
+    also: tuple[tuple[int, str], ...] = ()
+    headers: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     dialect: str | None = None
     action: str = ""

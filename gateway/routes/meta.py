@@ -158,7 +158,9 @@ async def console(call: Call) -> Response:
     return _file(call.services.console, "index.html")
 
 
-@meta.add("GET", "/console/token", "A token for the console, in development only.", public=True)
+@meta.add(
+    "GET", "/console/token", "A token for the console, in development only.", public=True, problems=("not_found",)
+)
 async def console_token(call: Call) -> Response:
     make = call.services.console_token
     if make is None or not _from_this_page(call):
@@ -167,12 +169,15 @@ async def console_token(call: Call) -> Response:
     return reply({"token": token, "expires_in": life_s})
 
 
-@meta.add("GET", "/console/{file}", "The console's parts.", public=True, media="text/plain")
+@meta.add(
+    "GET", "/console/{file}", "The console's parts.", public=True, media="text/html",
+    also=((200, "text/css"), (200, "text/javascript"), (200, "image/svg+xml")), problems=("not_found",),
+)  # fmt: skip
 async def console_file(call: Call) -> Response:
     return _file(call.services.console, call.file)
 
 
-@meta.add("GET", "/js/{file}", "The JavaScript client.", public=True, media="text/javascript")
+@meta.add("GET", "/js/{file}", "The JavaScript client.", public=True, media="text/javascript", problems=("not_found",))
 async def js_file(call: Call) -> Response:
     return _file(call.services.js, call.file)
 

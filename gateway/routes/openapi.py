@@ -14,6 +14,11 @@ from gateway.wire import json
 _REF = "#/components/schemas/{model}"
 _ALWAYS = {"auth.missing", "auth.invalid", "auth.expired", "auth.revoked"}
 _BINARY_BODIES = {"/runs/{id}/events"}
+_HEADERS: dict[str, dict[str, Any]] = {
+    "Idempotency-Key": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[!-~]([ -~]*[!-~])?$"},
+    "Last-Event-ID": {"type": "string"},
+    "Producer": {"type": "string", "pattern": r"^[!-:<-~]{1,128}; epoch=[0-9]{1,15}; seq=[1-9][0-9]{0,14}$"},
+}
 
 
 def _fixed() -> tuple[Endpoint, ...]:
@@ -55,13 +60,14 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "operationId": re.sub(r"\W+", "_", f"{endpoint.method.lower()}{endpoint.path}").strip("_"),
         "summary": endpoint.summary,
         "parameters": _parameters(endpoint),
-        "responses": {str(endpoint.status): _response(endpoint), **_refusals(endpoint)},
+        "responses": {**_answers(endpoint), **_refusals(endpoint)},
     }
     if endpoint.body is not None:
         schema = {"$ref": _REF.format(model=endpoint.body.__name__)}
-        operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
+        operation["requestBody"] = {"content": {"application/json": {"schema": schema}}, "required": _needed(endpoint)}
     elif endpoint.path in _BINARY_BODIES and endpoint.method == "POST":
-        operation["requestBody"] = {"content": {"application/json": {}, "application/x-ndjson": {}}}
+        kinds = {"application/json": {}, "application/x-ndjson": {"schema": {"type": "string"}}}
+        operation["requestBody"] = {"content": kinds, "required": True}
     if not endpoint.public:
         operation["security"] = [{"token": []}]
         operation["description"] = f"Scopes: {' '.join(endpoint.scopes) or 'none'}."
@@ -75,10 +81,30 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     ]
     schema = endpoint.query.model_json_schema()
     asked = [
-        {"name": name, "in": "query", "required": False, "schema": _inlined(value, schema)}
+        {
+            "name": name,
+            "in": "query",
+            "required": name in schema.get("required", ()),
+            "schema": _present(_inlined(value, schema)),
+        }
         for name, value in schema.get("properties", {}).items()
     ]
-    return named + asked
+    headed = [{"name": name, "in": "header", "required": False, "schema": _HEADERS[name]} for name in endpoint.headers]
+    return named + asked + headed
+
+
+def _needed(endpoint: Endpoint) -> bool:
+    """Whether a body must be there: none at all counts as an empty object."""
+    return endpoint.body is not None and any(field.is_required() for field in endpoint.body.model_fields.values())
+
+
+def _present(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a parameter that is there: a query has no null, it leaves out."""
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        return schema
+    rest = {name: value for name, value in schema.items() if name not in ("anyOf", "default")}
+    return {**rest, **kinds[0]}
 
 
 def _inlined(value: Any, schema: dict[str, Any]) -> Any:
@@ -89,10 +115,16 @@ def _inlined(value: Any, schema: dict[str, Any]) -> Any:
     return [_inlined(inner, schema) for inner in value] if isinstance(value, list) else value
 
 
-def _response(endpoint: Endpoint) -> dict[str, Any]:
-    if endpoint.status == 204:
-        return {"description": "Done."}
-    return {"description": "Success.", "content": {endpoint.media: {}}}
+def _answers(endpoint: Endpoint) -> dict[str, Any]:
+    """Every success, by its status; 204 has no content."""
+    found: dict[str, Any] = {}
+    for status, media in ((endpoint.status, endpoint.media), *endpoint.also):
+        if status == 204:
+            found["204"] = {"description": "Done."}
+        else:
+            answer = found.setdefault(str(status), {"description": "Success.", "content": {}})
+            answer["content"][media] = {}
+    return found
 
 
 def _refusals(endpoint: Endpoint) -> dict[str, Any]:

@@ -47,7 +47,8 @@ class FinishBody(Body):
 
 @runs.add(
     "POST", "/runs", "Start a run.", scopes=(Scope.START,),
-    action="start", body=Start, status=201, problems=(*STARTING, "key.conflict", "auth.forbidden"),
+    action="start", body=Start, status=201, also=((200, "application/json"),), headers=("Idempotency-Key",),
+    problems=(*STARTING, "key.conflict", "auth.forbidden"),
 )  # fmt: skip
 async def start(call: Call) -> Response:
     run, created = await call.services.runs.start(call.caller, await call.body(Start), key=idempotency_key(call))
@@ -57,7 +58,8 @@ async def start(call: Call) -> Response:
 
 @runs.add(
     "POST", "/run", "Start a run and wait for its result.", scopes=(Scope.START, Scope.READ),
-    action="start", body=Start, problems=(*STARTING, "run.failed", "run.cancelled", "key.conflict"),
+    action="start", body=Start, headers=("Idempotency-Key",),
+    problems=(*STARTING, "run.failed", "run.cancelled", "key.conflict", "auth.forbidden"),
 )  # fmt: skip
 async def start_and_wait(call: Call) -> Response:
     run, _ = await call.services.runs.start(call.caller, await call.body(Start), key=idempotency_key(call))
@@ -90,7 +92,7 @@ async def erase(call: Call) -> Response:
 
 @runs.add(
     "POST", "/runs/{id}/cancel", "Ask for a run's end. Idempotent.", scopes=(Scope.CANCEL,),
-    action="cancel", body=CancelBody, status=202,
+    action="cancel", body=CancelBody, status=202, also=((200, "application/json"),),
 )  # fmt: skip
 async def cancel(call: Call) -> Response:
     body = await call.body(CancelBody)
@@ -137,8 +139,8 @@ async def retry(call: Call) -> Response:
 @runs.add(
     "POST", "/runs/{id}/events", "Append events to an external run: one, `{events: […]}` or NDJSON.",
     scopes=(Scope.PUBLISH,),
-    action="publish", status=202,
-    problems=("event.invalid", "run.not_external", "run.finished", "producer.gap", "producer.fenced"),
+    action="publish", status=202, headers=("Producer",),
+    problems=("event.invalid", "body.too_large", "run.not_external", "run.finished", "producer.gap", "producer.fenced"),
 )  # fmt: skip
 async def publish(call: Call) -> Response:
     _require_publisher(call)
@@ -150,7 +152,7 @@ async def publish(call: Call) -> Response:
 
 @runs.add(
     "POST", "/runs/{id}/finish", "End an external run.", scopes=(Scope.PUBLISH,),
-    action="finish", body=FinishBody,
+    action="finish", body=FinishBody, headers=("Producer",),
     problems=("run.not_external", "run.finished", "producer.gap", "producer.fenced", "body.too_large"),
 )  # fmt: skip
 async def finish(call: Call) -> Response:

@@ -1,10 +1,11 @@
 """A run's stream over HTTP: server-sent events and long-polls (PROTOCOL sections 4 and 5)."""
 
+import re
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 from quart import Response, Websocket
 
 from gateway.auth import Principal, Scope
@@ -22,8 +23,10 @@ from gateway.transports import AsgiTransport, DirectTransport, Transport
 from gateway.transports.direct import STATE_KEY, Wire
 from gateway.wire import control
 from gateway.wire.commands import Replay, Start, filter_of
+from gateway.wire.control import CONTROL
 from gateway.wire.cursor import Cursor, Resume, parse, split_composite
 from gateway.wire.dialects import DIALECTS, NATIVE, WORKFLOW, Remembering
+from gateway.wire.events import LIFECYCLE, OWN_TYPE, WORK
 from gateway.wire.framing import SSE, SSE_CHUNKED, Chunked, CompositeSse, Framing
 
 if TYPE_CHECKING:
@@ -32,18 +35,22 @@ if TYPE_CHECKING:
 streams = Endpoints()
 
 MAX_RUNS = 32
+_SEVERAL = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_RUNS, "uniqueItems": True}
 STREAMING = ("limit.connections", "server.busy", "server.draining", "broker.unavailable")
 # What has no state is shared, so that an event is encoded once for all of its kind.
 _CHUNKED: dict[Framing, Framing] = {SSE: SSE_CHUNKED, WORKFLOW: Chunked(WORKFLOW)}
 HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
-CONTENT_TYPE = "text/event-stream; charset=utf-8"
+EVENT_STREAM = "text/event-stream"
+CONTENT_TYPE = f"{EVENT_STREAM}; charset=utf-8"
+ENDED = (204, "")  # the client has everything
+_TYPE = "|".join((*map(re.escape, (*WORK, *LIFECYCLE, *CONTROL)), OWN_TYPE.pattern))
 
 
 class JoinQuery(Query):
     after: str | None = None
     replay: Replay = "folded"
-    types: str | None = None
-    dialect: str | None = None
+    types: Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^({_TYPE})?(,({_TYPE})?)*$"})] | None = None
+    dialect: Annotated[str, WithJsonSchema({"type": "string", "enum": [*DIALECTS]})] | None = None
     ticket: str | None = None
 
     def join(self, last_event_id: str | None) -> Join:
@@ -57,7 +64,9 @@ class JoinQuery(Query):
 
 
 class SeveralQuery(JoinQuery):
-    run: str = Field(description="once for each run")
+    # How it is written and checked: once for each run.
+    run: Annotated[str, WithJsonSchema(_SEVERAL)]
+    dialect: Annotated[str, WithJsonSchema({"type": "string", "enum": [NATIVE]})] | None = None
 
 
 class StreamQuery(JoinQuery):
@@ -67,7 +76,8 @@ class StreamQuery(JoinQuery):
 
 @streams.add(
     "GET", "/runs/{id}/events", "A run's events: SSE if asked for, otherwise one long-poll.", scopes=(Scope.READ,),
-    joins=True, action="watch", query=StreamQuery, media="text/event-stream", problems=STREAMING,
+    joins=True, action="watch", query=StreamQuery, media=EVENT_STREAM, also=((200, "application/json"), ENDED),
+    headers=("Last-Event-ID",), problems=STREAMING,
 )  # fmt: skip
 async def events(call: Call) -> Response:
     query = call.query(StreamQuery)
@@ -79,7 +89,8 @@ async def events(call: Call) -> Response:
 
 @streams.add(
     "GET", "/events", "Several runs' events over one SSE response.", scopes=(Scope.READ,), joins=True,
-    action="watch", query=SeveralQuery, media="text/event-stream", problems=("run.not_found", *STREAMING),
+    action="watch", query=SeveralQuery, media=EVENT_STREAM, also=(ENDED,), headers=("Last-Event-ID",),
+    problems=("run.not_found", *STREAMING),
 )  # fmt: skip
 async def several(call: Call) -> Response:
     asked = call.request.args.getlist("run")
@@ -101,7 +112,8 @@ async def several(call: Call) -> Response:
 
 @streams.add(
     "POST", "/run/stream", "Start a run and stream it in the same response.", scopes=(Scope.START, Scope.READ),
-    body=Start, action="start", media="text/event-stream", problems=(*STARTING, "key.conflict"),
+    query=StreamQuery, body=Start, action="start", media=EVENT_STREAM, headers=("Idempotency-Key",),
+    problems=(*STARTING, "key.conflict", "auth.forbidden", "limit.connections"),
 )  # fmt: skip
 async def start_and_stream(call: Call) -> Response:
     query = call.query(StreamQuery)
@@ -129,7 +141,7 @@ def stream_or_end(
 
 
 def wants_stream(request: BoundedRequest) -> bool:
-    return "text/event-stream" in request.headers.get("Accept", "").lower()
+    return EVENT_STREAM in request.headers.get("Accept", "").lower()
 
 
 def _at_end(run: Run, join: Join) -> bool:
