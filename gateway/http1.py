@@ -27,6 +27,7 @@ from gateway.tally import Sockets
 from gateway.transports.direct import STATE_KEY, Owner
 
 MAX_READ = 65_536
+MAX_HEAD = 16_384
 MAX_UNAWAITED = 256
 MAX_UNSENT = 4 << 20
 
@@ -39,8 +40,9 @@ class Http1(H11Protocol):
     """
 
     async def _check_protocol(self, event: H11Request) -> None:
-        if event.method in (b"PRI", b"CONNECT"):
-            await self._send_error_response(405)
+        refusal = _refusal(event)
+        if refusal is not None:
+            await self._send_error_response(refusal)
             raise ConnectionResetError
         # A length that a proxy may have believed, and chunks that we would: each sees another request behind it.
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
@@ -65,6 +67,20 @@ class Http1(H11Protocol):
             return True
         first = self.keep_alive_requests == 0
         return connection.their_state is h11.IDLE and (first or bool(connection.trailing_data[0]))
+
+
+def _refusal(request: H11Request) -> int | None:
+    """The status for what never gets to the app."""
+    if request.method in (b"PRI", b"CONNECT"):
+        return 405
+    # h11 bounds a head only as long as it is incomplete: one that came in one piece may be longer.
+    if len(request.target) + sum(len(name) + len(value) + 3 for name, value in request.headers) > MAX_HEAD:
+        return 431
+    # Whoever stands in between may have gone by the other length (RFC 9112, section 6.1).
+    if {b"content-length", b"transfer-encoding"} <= {name for name, _ in request.headers}:
+        return 400
+    # A path begins with a slash (RFC 9112, section 3.2); no app could say what another one means.
+    return None if request.target.startswith((b"/", b"http://", b"https://", b"*")) else 400
 
 
 class Truncated(WebsocketBuffer):

@@ -24,7 +24,7 @@ from gateway.transports.direct import STATE_KEY, Owner
 Headers = list[tuple[bytes, bytes]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
-MAX_HEAD = 16 * 1024
+MAX_HEAD = 16 * 1024  # as the server has it
 MAX_EARLY = 64 * 1024
 _STREAM = b"text/event-stream"
 # What changes how a request or its connection is to be read.

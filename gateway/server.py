@@ -25,7 +25,7 @@ from hypercorn.typing import ASGIFramework
 
 from gateway.app import Gateway
 from gateway.errors import Unavailable
-from gateway.http1 import Connection
+from gateway.http1 import MAX_READ, Connection
 from gateway.lane import Head, Lane, head_of
 from gateway.routes import grouped
 from gateway.settings import Settings
@@ -86,6 +86,7 @@ class Server:
         self._config.keep_alive_timeout = KEEP_ALIVE_S
         self._config.websocket_max_message_size = settings.max_body_bytes
         self._config.include_server_header = False
+        self._config.h11_max_incomplete_size = MAX_READ  # the bound itself is MAX_HEAD
         self._config.accesslog = None
         self._config.errorlog = None
         self._context = WorkerContext(None)

@@ -42,12 +42,13 @@ async def unharmed(gateway: GatewayProcess) -> AsyncIterator[Beside]:
     async with caller(gateway, "behaved") as client:
         run = await started(client, "external")
         stream = asyncio.ensure_future(by_sse(client, run, patience_s=7200, replay="full"))
-        talking = asyncio.ensure_future(_talk(client, run, found))
+        enough = asyncio.Event()
+        talking = asyncio.ensure_future(_talk(client, run, found, enough))
         try:
             yield found
         finally:
-            talking.cancel()
-            await asyncio.wait([talking])
+            enough.set()
+            await talking
         await finished(client, run)
         frames = own(await stream)
     texts = [frame["n"] for frame in frames if frame["type"] == "x.n"]
@@ -63,9 +64,9 @@ async def unharmed(gateway: GatewayProcess) -> AsyncIterator[Beside]:
     found.wrong += [f"fault: {fault[:1000]}" for fault in gateway.faults()]
 
 
-async def _talk(client: httpx.AsyncClient, run: str, found: Beside) -> None:
-    while True:
-        answer = await asyncio.shield(published(client, run, {"type": "x.n", "n": found.said}))
+async def _talk(client: httpx.AsyncClient, run: str, found: Beside, enough: asyncio.Event) -> None:
+    while not enough.is_set():
+        answer = await published(client, run, {"type": "x.n", "n": found.said})
         if answer.status_code != 202:
             found.wrong.append(f"the well-behaved publisher got {answer.status_code}")
             return
