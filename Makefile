@@ -2,13 +2,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What `make bench` compares with, apart from the project's own libraries.
+PEERS := .venv-bench
 # More than there may be cores: most tests wait for something. A file stays together, as its tests may share a gateway.
 SIDE_BY_SIDE := -n 3 --dist loadfile
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # What keys and tokens look like that somebody might leave lying about.
 SECRETS := '-----BEGIN [A-Z ]*PRIVATE KEY|eyJ[A-Za-z0-9_-]{8,}\.eyJ|\b(AKIA[0-9A-Z]{16}|(gh[opsu]|github_pat|npm)_\w{24}|sk-[[:alnum:]-]{24}|xox[abp]-)'
 
-.PHONY: run test check stress clean
+.PHONY: run test check stress bench clean
 
 run: $(VENV)/run.installed
 	$(BIN)/python -m gateway serve --dev $(ARGS)
@@ -31,6 +33,17 @@ check: $(VENV)/test.installed node_modules/.installed
 stress: $(VENV)/test.installed
 	$(BIN)/python -m tests.stress $(ARGS)
 
+# Peers that cannot be had here are left out of the comparison, which says so.
+bench: $(VENV)/test.installed
+	-$(MAKE) --no-print-directory $(PEERS)/.installed
+	-tests/install-system-packages nginx-light libnginx-mod-nchan gcc libc6-dev
+	$(BIN)/python -m tests.bench $(ARGS)
+
+$(PEERS)/.installed: tests/bench/constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check --requirement tests/bench/constraints.txt
+	touch $@
+
 $(VENV)/pip.installed:
 	$(PYTHON) -m venv $(VENV) || (tests/install-system-packages python3-venv && $(PYTHON) -m venv $(VENV))
 	touch $@
@@ -49,4 +62,4 @@ node_modules/.installed: package.json package-lock.json
 	touch $@
 
 clean:
-	rm -rf $(VENV) node_modules build dist
+	rm -rf $(VENV) $(PEERS) node_modules build dist

@@ -82,6 +82,7 @@ class PlainSocket(Handshake):
         self.requested_subprotocols: list[str] = scope.get("subprotocols", [])
         self._receive = receive
         self._send = send
+        self._gone = False
 
     async def accept(self, *, subprotocol: str | None = None) -> None:
         await self._receive()  # websocket.connect
@@ -89,8 +90,10 @@ class PlainSocket(Handshake):
 
     async def receive(self) -> str | bytes:
         """The next frame. Raises ConnectionResetError when the client is gone."""
-        message = await self._receive()
+        # The server says once that a client is gone; whoever asks again would wait for ever.
+        message = {"type": "websocket.disconnect"} if self._gone else await self._receive()
         if message["type"] != "websocket.receive":
+            self._gone = True
             raise ConnectionResetError
         data: str | bytes = message["text"] if message.get("text") is not None else message["bytes"]
         return data
