@@ -44,10 +44,6 @@ class Http1(H11Protocol):
         if refusal is not None:
             await self._send_error_response(refusal)
             raise ConnectionResetError
-        # A length that a proxy may have believed, and chunks that we would: each sees another request behind it.
-        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
-            await self._send_error_response(400)
-            raise ConnectionResetError
 
     async def _create_stream(self, request: H11Request) -> None:
         kept = [(name, value) for name, value in request.headers if name.lower() != b"sec-websocket-extensions"]
