@@ -17,11 +17,13 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
-from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
+from hypercorn.protocol.events import Request, StreamClosed
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
-from wsproto.events import Message
+from wsproto.connection import ConnectionState as SocketState
+from wsproto.events import CloseConnection, Message, Ping
 
 from gateway.tally import Sockets
 from gateway.transports.direct import STATE_KEY, Owner
@@ -50,9 +52,26 @@ class Http1(H11Protocol):
         plain = H11Request(
             method=request.method, headers=kept, target=request.target, http_version=request.http_version
         )
-        await super()._create_stream(plain)
-        if isinstance(self.stream, WSStream):
-            self.stream.buffer = Truncated(self.config.websocket_max_message_size)
+        if not _opens_socket(plain):
+            await super()._create_stream(plain)
+            return
+        self.stream = Frames(
+            self.app, self.config, self.context, self.task_group, self.ssl, self.client, self.server,
+            self.stream_send, STREAM_ID,
+        )  # fmt: skip
+        self.connection = H11WSConnection(cast("h11.Connection", self.connection))
+        await self.stream.handle(
+            Request(
+                stream_id=STREAM_ID,
+                headers=kept,
+                http_version=plain.http_version.decode(),
+                method="GET",
+                raw_path=plain.target,
+                state=self.connection_state,
+            )
+        )
+        self.keep_alive_requests += 1
+        await self.context.mark_request()
 
     def owes_request(self) -> bool:
         """Whether a request has begun to come in, or is the first, and is not complete: head and body."""
@@ -63,6 +82,41 @@ class Http1(H11Protocol):
             return True
         first = self.keep_alive_requests == 0
         return connection.their_state is h11.IDLE and (first or bool(connection.trailing_data[0]))
+
+
+class Frames(WSStream):
+    """A WebSocket whose messages are bounded, and whose client is told by a close frame what was wrong.
+
+    Hypercorn's own way ends the connection without a code where a frame is none (RFC 6455, section 7.1.7).
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.buffer = Truncated(self.config.websocket_max_message_size)
+
+    async def _handle_events(self) -> None:
+        for event in self.connection.events():
+            if isinstance(event, Message):
+                self.buffer.extend(event)
+                if event.message_finished:
+                    await cast("Any", self.app_put)(self.buffer.to_message())
+                    self.buffer.clear()
+            elif isinstance(event, Ping):
+                await self._send_wsproto_event(event.response())
+            elif isinstance(event, CloseConnection):
+                if self.connection.state is SocketState.REMOTE_CLOSING:
+                    await self._send_wsproto_event(event.response())
+                elif self.connection.state is SocketState.OPEN:
+                    await self._send_wsproto_event(CloseConnection(code=event.code))
+                await self.send(StreamClosed(stream_id=self.stream_id))
+
+
+def _opens_socket(request: H11Request) -> bool:
+    """Whether a WebSocket is asked for; whether rightly, its handshake is to say."""
+    named: dict[bytes, list[bytes]] = {b"connection": [], b"upgrade": []}
+    for name, value in request.headers:
+        named.get(name, []).extend(token.strip().lower() for token in value.split(b","))
+    return request.method == b"GET" and b"upgrade" in named[b"connection"] and named[b"upgrade"] == [b"websocket"]
 
 
 def _refusal(request: H11Request) -> int | None:

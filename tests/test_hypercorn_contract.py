@@ -62,6 +62,11 @@ def test_the_release_is_the_one_that_this_was_written_for():
         (TaskGroup.__init__, ["loop"]),
         (AsyncioSingleTask.restart, ["task_group", "action"]),
         (AsyncioSingleTask.stop, []),
+        (WSStream.__init__,
+         ["app", "config", "context", "task_group", "ssl", "client", "server", "send", "stream_id"]),
+        (WSStream.handle, ["event"]),
+        (WSStream._handle_events, []),
+        (WSStream._send_wsproto_event, ["event"]),
         (WebsocketBuffer.__init__, ["max_length"]),
         (WebsocketBuffer.extend, ["event"]),
         (ASGIWrapper.__init__, ["app"]),
@@ -79,6 +84,9 @@ def test_a_function_that_is_called_or_replaced_has_its_parameters(function, name
         H11Protocol._check_protocol,
         H11Protocol._create_stream,
         H11Protocol._send_error_response,
+        WSStream.handle,
+        WSStream._handle_events,
+        WSStream._send_wsproto_event,
         TCPServer.run,
         TCPServer.protocol_send,
         TCPServer._read_data,
@@ -104,13 +112,17 @@ def test_the_overridden_are_still_called_where_they_were():
     handled = inspect.getsource(H11Protocol)
     assert "self._check_protocol(" in handled
     assert "self._create_stream(" in handled
-    assert "self.buffer.extend(" in inspect.getsource(WSStream)
+    assert "self._handle_events(" in inspect.getsource(WSStream.handle)
+    reading = inspect.getsource(WSStream._handle_events)
+    for step in ("self.buffer.extend(", "self.app_put(", "self.buffer.clear(", "event.response(", "StreamClosed("):
+        assert step in reading, step
     assert "self.protocol_send" in inspect.getsource(TCPServer)
     assert "__await__" in vars(TCPServer)
     for ours, theirs in [
         (http1.Http1, H11Protocol),
         (http1.Http1Wrapper, ProtocolWrapper),
         (http1.Connection, TCPServer),
+        (http1.Frames, WSStream),
         (http1.Truncated, WebsocketBuffer),
     ]:
         for name in vars(ours):
@@ -120,7 +132,8 @@ def test_the_overridden_are_still_called_where_they_were():
 
 def test_the_settings_that_are_made_exist_and_default_to_something_else_or_are_needed():
     config = Config()
-    for name in ("keep_alive_timeout", "websocket_max_message_size", "include_server_header", "accesslog", "errorlog"):
+    for name in ("keep_alive_timeout", "websocket_max_message_size", "include_server_header", "accesslog", "errorlog",
+                 "h11_max_incomplete_size"):  # fmt: skip
         assert hasattr(config, name), name
     assert config.keep_alive_timeout < server.KEEP_ALIVE_S
     assert config.read_timeout is None
