@@ -4,9 +4,9 @@ import mimetypes
 from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, RootModel
 from quart import Response
 
 from gateway import __version__
@@ -52,15 +52,16 @@ async def ticket(call: Call) -> Response:
     return reply({"ticket": issued, "expires_in": life_s}, 201)
 
 
-class RevocationBody(Body):
-    jti: Annotated[str, Field(min_length=1, max_length=MAX_TOKEN_BYTES)] | None = None
-    sub: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+class OneToken(Body):
+    jti: str = Field(min_length=1, max_length=MAX_TOKEN_BYTES)
 
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.jti is None) == (self.sub is None):
-            raise ValueError("either jti or sub")
-        return self
+
+class AllTokens(Body):
+    sub: str = Field(min_length=1, max_length=255)
+
+
+class RevocationBody(RootModel[OneToken | AllTokens]):
+    """Either one token, or all of a subject's."""
 
 
 @meta.add(
@@ -68,9 +69,12 @@ class RevocationBody(Body):
     scopes=(Scope.ADMIN,), body=RevocationBody, status=204, action="revoke", problems=("broker.unavailable",),
 )  # fmt: skip
 async def revoke(call: Call) -> Response:
-    body = await call.body(RevocationBody)
+    body = (await call.body(RevocationBody)).root
     try:
-        await call.services.revocations.revoke(token_id=body.jti, subject=body.sub)
+        if isinstance(body, OneToken):
+            await call.services.revocations.revoke(token_id=body.jti)
+        else:
+            await call.services.revocations.revoke(subject=body.sub)
     finally:
         # It counts now, whether or not it could be kept.
         await call.services.hub.review()
@@ -182,12 +186,18 @@ async def js_file(call: Call) -> Response:
     return _file(call.services.js, call.file)
 
 
-@meta.add("GET", "/js/elements/{file}", "Web components on top of it.", public=True, media="text/javascript")
+@meta.add(
+    "GET", "/js/elements/{file}", "Web components on top of it.", public=True, media="text/javascript",
+    problems=("not_found",),
+)  # fmt: skip
 async def elements_file(call: Call) -> Response:
     return _file(call.services.js / "elements", call.file)
 
 
-@meta.add("GET", "/js/elements/pictures/{file}", "Pictures of runs.", public=True, media="text/javascript")
+@meta.add(
+    "GET", "/js/elements/pictures/{file}", "Pictures of runs.", public=True, media="text/javascript",
+    problems=("not_found",),
+)  # fmt: skip
 async def pictures_file(call: Call) -> Response:
     return _file(call.services.js / "elements" / "pictures", call.file)
 
