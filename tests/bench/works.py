@@ -194,9 +194,9 @@ def _events(server: Runcast) -> int:
 
 def _joined(server: Runcast, run: str) -> tuple[float, bytes]:
     """One join from the connection to the terminal event."""
-    step = server.asks(b"/runs/%b/events" % run.encode(), b"Accept: text/event-stream", hears=b'"run.completed"')
+    (step,) = server.steps("sse", run, replay="folded")
     began = time.perf_counter()
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as connected:
         connected.sendall(step.says)
-        heard = until(connected, step.hears)
+        heard = until(connected, b'"run.completed"')
     return time.perf_counter() - began, heard
