@@ -84,6 +84,7 @@ class _Process:
             if self._process.poll() is not None:
                 break
             time.sleep(0.05)
+        self.stop()
         raise RuntimeError(f"{command[0]} did not start: {(folder / 'server.log').read_text()[-1000:]}")
 
     def stop(self) -> None:
@@ -103,7 +104,7 @@ class Starlette(_Process):
 
     @classmethod
     def missing(cls) -> str:
-        return "" if PEERS.exists() else ".venv-bench is not set up"
+        return "" if PEERS.with_name("uvicorn").exists() else "its packages could not be installed"
 
     def start(self, folder: Path) -> None:
         self._run(

@@ -56,9 +56,15 @@ class Round:
     held: dict[str, Figures] = field(default_factory=dict)
 
     def run(self) -> Figures:
-        broadcast: dict[str, dict[str, Figures]] = {}
+        broadcast: dict[str, dict[str, Figures]] = {kind: {} for kind in KINDS}
         for kind in KINDS:
-            broadcast[kind] = {server.names[kind]: self._broadcast(server, kind) for server in self._servers(kind)}
+            for server in self._servers(kind):
+                try:
+                    broadcast[kind][server.names[kind]] = self._broadcast(server, kind)
+                except (OSError, RuntimeError) as error:
+                    if isinstance(server, Runcast):
+                        raise
+                    self.left_out[f"{server.names[kind]}, {kind}"] = str(error)[:200]
         return {
             "broadcast": broadcast,
             "tokens": self._tokens(),
