@@ -1,7 +1,6 @@
 """The servers that are compared, each as it is told to start, to let viewers in and to publish."""
 
 import contextlib
-import json
 import shutil
 import socket
 import subprocess
@@ -15,7 +14,7 @@ import httpx
 from tests.bench.machine import SERVERS, on_processor
 from tests.bench.viewers import Step
 from tests.e2e.process import ROOT, GatewayProcess, free_port, token
-from tests.faults.crowd import masked
+from tests.faults.crowd import request, subscribe
 
 MESSAGE = 190  # bytes of JSON that a viewer gets
 PEERS = ROOT / ".venv-bench/bin/python"
@@ -85,6 +84,7 @@ class _Process:
             if self._process.poll() is not None:
                 break
             time.sleep(0.05)
+        self.stop()
         raise RuntimeError(f"{command[0]} did not start: {(folder / 'server.log').read_text()[-1000:]}")
 
     def stop(self) -> None:
@@ -104,7 +104,7 @@ class Starlette(_Process):
 
     @classmethod
     def missing(cls) -> str:
-        return "" if PEERS.exists() else ".venv-bench is not set up"
+        return "" if PEERS.with_name("uvicorn").exists() else "its packages could not be installed"
 
     def start(self, folder: Path) -> None:
         self._run(
@@ -175,10 +175,9 @@ class Runcast:
             self._gateway.start()
         assert self._gateway.process is not None
         self.port, self.pid = self._gateway.port, self._gateway.process.pid
-        self.authorization = b"Authorization: Bearer " + token(ttl_s=3600).encode()
-        self.client = httpx.Client(
-            base_url=self._gateway.url, headers={"Authorization": f"Bearer {token(ttl_s=3600)}"}, timeout=60
-        )
+        self._bearer = token(ttl_s=3600)
+        authorization = {"Authorization": f"Bearer {self._bearer}"}
+        self.client = httpx.Client(base_url=self._gateway.url, headers=authorization, timeout=60)
         self.run = self.started("external")
 
     def stop(self) -> None:
@@ -198,21 +197,18 @@ class Runcast:
         seen: dict[str, float] = answer.json()["result"]
         return seen
 
-    def steps(self, kind: str, run: str | None = None) -> Sequence[Step]:
+    def steps(self, kind: str, run: str | None = None, *, replay: str = "none") -> Sequence[Step]:
         run = run or self.run
-        if kind == "sse":
-            return [self.asks(b"/runs/%b/events?replay=none" % run.encode(), _STREAM, hears=b"event: hello")]
-        subscribe = masked(1, json.dumps({"type": "subscribe", "run": run, "replay": "none"}).encode())
-        return [self.asks(b"/ws", _UPGRADE, hears=b'"hello"'), Step(subscribe, b'"reply"')]
-
-    def asks(self, path: bytes, *lines: bytes, hears: bytes) -> Step:
-        return Step(_head(b"GET", path, self.authorization, *lines), hears)
+        opens = Step(request(run, kind, bearer=self._bearer, replay=replay), b'"hello"')
+        return [opens] if kind == "sse" else [opens, Step(subscribe(run, replay), b'"reply"')]
 
     def post(self, stamp: bytes) -> bytes:
         # What the gateway adds to an event is part of the message that arrives.
         added = len(f'"run":"{self.run}","id":"abcdef-10","ts":{time.time_ns() // 1_000_000},')
         own = _padded(b'{"type":"x.bench","bench":"%b"' % stamp, MESSAGE - added)
-        return _request(b"/runs/%b/events" % self.run.encode(), own, self.authorization)
+        return _request(
+            b"/runs/%b/events" % self.run.encode(), own, b"Authorization: Bearer %b" % self._bearer.encode()
+        )
 
 
 def _head(method: bytes, path: bytes, *lines: bytes) -> bytes:

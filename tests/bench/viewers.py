@@ -110,9 +110,9 @@ class Viewers:
         now = used(self._pid)
         for _ in range(10):
             before = now
-            self.idle(0.2)
+            self.idle(0.1)
             now = used(self._pid)
-            if now.cpu_s - before.cpu_s < 0.01:
+            if now.cpu_s - before.cpu_s < 0.005:
                 break
         return now
 

@@ -56,9 +56,15 @@ class Round:
     held: dict[str, Figures] = field(default_factory=dict)
 
     def run(self) -> Figures:
-        broadcast: dict[str, dict[str, Figures]] = {}
+        broadcast: dict[str, dict[str, Figures]] = {kind: {} for kind in KINDS}
         for kind in KINDS:
-            broadcast[kind] = {server.names[kind]: self._broadcast(server, kind) for server in self._servers(kind)}
+            for server in self._servers(kind):
+                try:
+                    broadcast[kind][server.names[kind]] = self._broadcast(server, kind)
+                except (OSError, RuntimeError) as error:
+                    if isinstance(server, Runcast):
+                        raise
+                    self.left_out[f"{server.names[kind]}, {kind}"] = str(error)[:200]
         return {
             "broadcast": broadcast,
             "tokens": self._tokens(),
@@ -194,9 +200,9 @@ def _events(server: Runcast) -> int:
 
 def _joined(server: Runcast, run: str) -> tuple[float, bytes]:
     """One join from the connection to the terminal event."""
-    step = server.asks(b"/runs/%b/events" % run.encode(), b"Accept: text/event-stream", hears=b'"run.completed"')
+    (step,) = server.steps("sse", run, replay="folded")
     began = time.perf_counter()
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as connected:
         connected.sendall(step.says)
-        heard = until(connected, step.hears)
+        heard = until(connected, b'"run.completed"')
     return time.perf_counter() - began, heard
