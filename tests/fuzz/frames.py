@@ -89,6 +89,7 @@ class RawSocket:
     def __init__(self, gateway: GatewayProcess, *lines: str) -> None:
         self._gateway = gateway
         self._lines = lines
+        self._ended = False
 
     async def __aenter__(self) -> Self:
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._gateway.port)
@@ -148,5 +149,11 @@ class RawSocket:
         return Heard(refs, refused, pongs, closed)
 
     def write(self, data: bytes) -> None:
+        if not self._ended:
+            with contextlib.suppress(OSError):
+                self.writer.write(data)
+
+    def write_eof(self) -> None:
+        self._ended = True
         with contextlib.suppress(OSError):
-            self.writer.write(data)
+            self.writer.write_eof()
