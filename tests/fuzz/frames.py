@@ -10,12 +10,10 @@ import os
 from itertools import pairwise
 from typing import NamedTuple, Self
 
-from tests.e2e.clients import PATIENCE_S, authorization, head
+from tests.e2e.clients import PATIENCE_S, UPGRADE, authorization, head
 from tests.e2e.process import GatewayProcess
 
 CONTINUES, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
-KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
-UPGRADE = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", KEY)
 
 
 class Frame(NamedTuple):

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import seed as seeded
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.wire import json
 from tests.e2e.process import GatewayProcess, bearer
+from tests.fuzz.drawn import drawn
 
 TYPES = ["x.a", "x.b", "progress", "delta", "run.completed", "hello", "x.none"]
 DIALECTS = ["native", "content", "workflow", "plain"]
@@ -62,11 +62,7 @@ def joins(gateway: GatewayProcess, run: str, log: list[dict[str, Any]], *, seed:
     )
     with httpx.Client(base_url=gateway.url, headers=bearer("joiner", ttl_s=36_000), timeout=60) as client:
 
-        @seeded(seed)
-        @settings(
-            max_examples=count, deadline=None, database=None, phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
+        @drawn(seed, count)
         @given(
             asked=query, last=st.none() | headed, accept=st.sampled_from(["text/event-stream", "TEXT/Event-Stream;q=1"])
         )

@@ -6,12 +6,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import seed as seeded
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import errors
 from tests.e2e.process import GatewayProcess
+from tests.fuzz.drawn import drawn
 from tests.fuzz.frames import BINARY, CLOSE, PING, PONG, TEXT, RawSocket, close, fragmented, frame
 
 NOBODY = "00000000-0000-7000-8000-000000000000"
@@ -122,11 +122,7 @@ def sessions(gateway: GatewayProcess, runs: list[str], *, seed: int, count: int)
     strategy = st.tuples(st.lists(good, max_size=12), st.none() | st.lists(bad | good, min_size=1, max_size=6))
     with asyncio.Runner() as runner:
 
-        @seeded(seed)
-        @settings(
-            max_examples=count, deadline=None, database=None, phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
+        @drawn(seed, count)
         @given(said=strategy)
         def each(said: tuple[list[bytes], list[bytes] | None]) -> None:
             runner.run(_session(gateway, *said, found))

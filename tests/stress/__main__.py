@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 from tests.faults import crowd
-from tests.stress import crash, drain, faults, floods, slow
+from tests.stress import crash, drain, faults, floods, fuzz, slow
 from tests.stress.round import Outcome
 
-ROUNDS = {"faults": faults, "crash": crash, "slow": slow, "drain": drain, "floods": floods}
+ROUNDS = {"faults": faults, "crash": crash, "slow": slow, "drain": drain, "floods": floods, "fuzz": fuzz}
 SHOWN = 5
 
 
