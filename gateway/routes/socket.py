@@ -36,6 +36,8 @@ SUBPROTOCOL = "runcast.v1"
 AUTHENTICATE_WITHIN_S = 5
 MAX_INVALID_FRAMES = 10
 MAX_REFUSED_COMMANDS = 10
+# Beyond what a slow connection may have unsent: replies to a client that goes on asking and takes none of them.
+MAX_UNREAD_BYTES = 2 << 20
 GOODBYE_S = 5
 MAX_GOODBYES = 1000
 # What these do stands in the audit, under these names; of the other commands only refusals do.
@@ -183,6 +185,8 @@ class Socket:
             refused = refused + 1 if isinstance(outcome, TooMany) and outcome.code == "rate.limited" else 0
             if refused >= MAX_REFUSED_COMMANDS:
                 self._connection.finish(Close.RATE)
+            if self._connection.transport.unsent() > self._services.hub.limits.max_buffer_bytes + MAX_UNREAD_BYTES:
+                self._connection.finish(Close.TOO_SLOW)
 
     async def _perform(self, command: dict[str, Any]) -> tuple[dict[str, Any] | Problem, Subscription | None]:
         """The reply, and a subscription to start once the reply is out."""

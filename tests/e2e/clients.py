@@ -19,6 +19,11 @@ from tests.e2e.process import GatewayProcess, bearer
 
 TERMINAL = ("run.completed", "run.failed", "run.cancelled")
 STREAM = {"Accept": "text/event-stream"}
+# What opens a WebSocket, beside the request line.
+UPGRADE = (
+    "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)  # fmt: skip
 PATIENCE_S = 15
 
 

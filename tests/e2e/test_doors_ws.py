@@ -10,6 +10,7 @@ import pytest
 import websockets
 
 from tests.e2e.clients import (
+    UPGRADE,
     asked,
     authorization,
     caller,
@@ -24,8 +25,6 @@ from tests.e2e.clients import (
 )
 from tests.e2e.process import bearer, token
 
-KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
-UPGRADE = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", KEY)
 INVALID = {
     "binary": b'{"type":"ping"}',
     "empty-binary": b"",

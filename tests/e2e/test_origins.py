@@ -9,9 +9,19 @@ import pytest
 from playwright import async_api as playwright
 
 from tests.e2e.chromium import ARGUMENTS
-from tests.e2e.clients import STREAM, assert_problem, authorization, caller, exchange, finished, head, served, started
+from tests.e2e.clients import (
+    STREAM,
+    UPGRADE,
+    assert_problem,
+    authorization,
+    caller,
+    exchange,
+    finished,
+    head,
+    served,
+    started,
+)
 from tests.e2e.process import token
-from tests.e2e.test_doors_ws import UPGRADE
 
 ALLOWED = "https://app.example.org"
 FOREIGN = "https://evil.example.org"

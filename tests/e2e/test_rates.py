@@ -11,6 +11,7 @@ import websockets
 
 from tests.e2e.clients import (
     STREAM,
+    UPGRADE,
     asked,
     assert_problem,
     authorization,
@@ -28,7 +29,6 @@ from tests.e2e.clients import (
     started,
 )
 from tests.e2e.process import bearer
-from tests.e2e.test_doors_ws import UPGRADE
 from tests.faults import crowd
 
 # So slow that no test is quick enough to see a place come back.

@@ -7,13 +7,13 @@ from typing import Any
 
 import requests
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import seed as seeded
+from hypothesis import given
 from schemathesis import Case, GenerationMode
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi import checks
 
 from tests.e2e.process import ALL_SCOPES, GatewayProcess, bearer
+from tests.fuzz.drawn import drawn
 
 PATIENCE_S = 60
 SHAPE = [
@@ -84,11 +84,7 @@ class Api:
         if operation.label not in FREE:
             judged.append(checks.positive_data_acceptance)
 
-        @seeded(self._seed)
-        @settings(
-            max_examples=count, deadline=None, database=None, phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
+        @drawn(self._seed, count)
         @given(case=operation.as_strategy(generation_mode=mode))
         def each(case: Case) -> None:
             self._ask(case, judged)

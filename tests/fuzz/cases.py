@@ -122,8 +122,7 @@ for name, text in {
     "two bytes": "é", "three bytes": "κόσμε", "four bytes": "😀", "the first of three": "\u0800",
     "last before surrogates": "\ud7ff", "first after surrogates": "\ue000", "replacement": "\ufffd",
     "no character": "\ufffe\uffff", "the first of four": "\U00010000", "the last of all": "\U0010ffff",
-    "line separators": "\u2028\u2029\x85",
-    "combined": "e\u0301", "right to left": "\u202eabc", "delete": "\x7f",
+    "line separators": "\u2028\u2029\x85", "combined": "e\u0301", "right to left": "\u202eabc", "delete": "\x7f",
 }.items():  # fmt: skip
     case(f"6 {name}", told(text), refs=(text,))
     data = ping_command(text)

@@ -10,12 +10,10 @@ import os
 from itertools import pairwise
 from typing import NamedTuple, Self
 
-from tests.e2e.clients import PATIENCE_S, authorization, head
+from tests.e2e.clients import PATIENCE_S, UPGRADE, authorization, head
 from tests.e2e.process import GatewayProcess
 
 CONTINUES, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
-KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
-UPGRADE = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", KEY)
 
 
 class Frame(NamedTuple):
@@ -89,6 +87,7 @@ class RawSocket:
     def __init__(self, gateway: GatewayProcess, *lines: str) -> None:
         self._gateway = gateway
         self._lines = lines
+        self._ended = False
 
     async def __aenter__(self) -> Self:
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._gateway.port)
@@ -148,5 +147,11 @@ class RawSocket:
         return Heard(refs, refused, pongs, closed)
 
     def write(self, data: bytes) -> None:
+        if not self._ended:
+            with contextlib.suppress(OSError):
+                self.writer.write(data)
+
+    def write_eof(self) -> None:
+        self._ended = True
         with contextlib.suppress(OSError):
-            self.writer.write(data)
+            self.writer.write_eof()

@@ -11,9 +11,9 @@ from tests.fuzz.beside import ROOMY, unharmed
 async def test_every_answer_is_as_the_document_says(tmp_path):
     with served(tmp_path, **ROOMY) as gateway:
         async with unharmed(gateway) as beside:
-            found = await asyncio.to_thread(Api(gateway, seed=seed_of(7)).fuzz, 3000)
+            found = await asyncio.to_thread(Api(gateway, seed=seed_of(7)).fuzz, 2600)
     print(found, beside)
     assert not found.wrong, found.wrong[0]
     assert not beside.wrong
-    assert found.requests > 2000
+    assert found.requests > 1800
     assert {200, 201, 202, 204, 401, 404, 405, 409, 422} <= found.statuses.keys()

@@ -12,11 +12,12 @@ import time
 from pathlib import Path
 
 from tests.faults import crowd
-from tests.stress import clients, crash, drain, faults, floods, slow, soak
+from tests.stress import clients, crash, drain, faults, floods, fuzz, slow, soak
 from tests.stress.round import Outcome
 
 ROUNDS = {
-    "faults": faults, "crash": crash, "slow": slow, "drain": drain, "floods": floods, "clients": clients, "soak": soak,
+    "faults": faults, "crash": crash, "slow": slow, "drain": drain, "floods": floods, "clients": clients, "fuzz": fuzz,
+    "soak": soak,
 }  # fmt: skip
 SHOWN = 5
 
