@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What `make bench` compares with, apart from the project's own libraries.
 PEERS := .venv-bench
-# More than there may be cores: most tests wait for something. A file stays together, as its tests may share a gateway.
-SIDE_BY_SIDE := -n 3 --dist loadfile
+# A file stays together, as its tests may share a gateway. Many tests watch real processes and browsers by the clock, and a
+# machine may stand still for a second: such a test is tried once more, and the report says so.
+SIDE_BY_SIDE := -n 2 --dist loadfile --reruns 1
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # What keys and tokens look like that somebody might leave lying about.
 SECRETS := '-----BEGIN [A-Z ]*PRIVATE KEY|eyJ[A-Za-z0-9_-]{8,}\.eyJ|\b(AKIA[0-9A-Z]{16}|(gh[opsu]|github_pat|npm)_\w{24}|sk-[[:alnum:]-]{24}|xox[abp]-)'
