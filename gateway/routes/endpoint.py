@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 from quart import Response
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
 from gateway.auth import Presented, Principal, Scope
 from gateway.broker import Run
@@ -90,11 +90,13 @@ class Call:
         return _validate(model, self.request.args.to_dict())
 
     async def raw_body(self) -> bytes:
-        """Raises TooLarge."""
+        """Raises TooLarge, and Invalid for one that does not come in (our own server cuts it off before)."""
         try:
             data: bytes = await self.request.get_data(False, False, False)
         except RequestEntityTooLarge:
             raise TooLarge(detail=f"at most {self.services.max_body_bytes} bytes are taken") from None
+        except RequestTimeout:
+            raise Invalid(detail="the body did not come in in time") from None
         return data
 
     async def body(self, model: type[M]) -> M:

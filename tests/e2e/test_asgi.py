@@ -6,6 +6,7 @@ import httpx
 import pytest
 import websockets
 
+from tests.e2e.clients import authorization, exchange, head
 from tests.e2e.process import GatewayProcess, bearer
 
 
@@ -15,7 +16,7 @@ class UnderHypercorn(GatewayProcess):
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory):
-    running = UnderHypercorn(tmp_path_factory.mktemp("asgi"), cancel_grace_s=0.5).start()
+    running = UnderHypercorn(tmp_path_factory.mktemp("asgi"), cancel_grace_s=0.5, request_timeout_s=1).start()
     yield running
     running.stop()
 
@@ -55,3 +56,9 @@ async def test_refusals_close_with_their_code(other):
         with pytest.raises(websockets.ConnectionClosed) as closed:
             await socket.recv()
     assert closed.value.rcvd.code == 4001
+
+
+async def test_a_body_that_does_not_come_in_is_refused_and_is_no_fault_of_ours(other):
+    answer = exchange(other, head("POST", "/runs", authorization(), "Content-Length: 1000") + b"{")
+    assert answer.startswith(b"HTTP/1.1 422 ")
+    assert not other.faults()
