@@ -43,7 +43,8 @@ class Head:
         self.target += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+        # The parser leaves the blanks behind a value, which are no part of it (RFC 9112, section 5.1).
+        self.headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_message_complete(self) -> None:
         self.complete = True

@@ -25,6 +25,11 @@ def test_a_plain_request_for_a_stream_is_taken():
     assert head_of(HEAD.replace(b"X-Name: V a", b"Connection: Keep-Alive")) is not None
 
 
+@pytest.mark.parametrize("written", [b":V a", b": V a \t ", b":\t V a"])
+def test_blanks_around_a_value_are_no_part_of_it(written):
+    assert head_of(HEAD.replace(b": V a", written)).headers == head_of(HEAD).headers
+
+
 @pytest.mark.parametrize(
     "data",
     [
