@@ -1,7 +1,7 @@
-"""The short way of a stream's request: from the socket to the app and back, past the server's protocol machinery.
+"""The short way of a plain request: from the socket to the app and back, past the server's protocol machinery.
 
-Most connections are made for one GET that asks for a stream, and its head comes in one piece. Such a one is parsed and
-answered here, by one task; whatever else comes first on a connection goes to the server, untouched.
+Most requests are a GET, or a POST with a small body, and their head comes in one piece. Such a one is parsed and
+answered here, by one task; whatever else comes on a connection goes to the server, untouched.
 
 Rule 1: an ASGI server for exactly this case (ASGI HTTP spec 2.1, RFC 9112), and no more: the app cannot tell it from
 the other way.
@@ -25,16 +25,23 @@ Headers = list[tuple[bytes, bytes]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 MAX_HEAD = 16 * 1024  # as the server has it
+MAX_BODY = 64 * 1024
 MAX_EARLY = 64 * 1024
-_STREAM = b"text/event-stream"
+_END = b"\r\n\r\n"
 # What changes how a request or its connection is to be read.
-_NOT_HERE = frozenset({b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"te", b"connection"})
+_NOT_HERE = frozenset({b"transfer-encoding", b"upgrade", b"expect", b"te", b"connection", b"trailer"})
 
 
 class Head:
-    """The request line and the headers (names in lower case), as the parser finds them."""
+    """The request line and the headers (names in lower case), as the parser finds them.
 
-    def __init__(self) -> None:
+    `size`: how many bytes it has; `length`: how many the body behind it has.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.length = 0
+        self.method = ""
         self.target = b""
         self.headers: Headers = []
         self.complete = False
@@ -46,7 +53,7 @@ class Head:
         # The parser leaves the blanks behind a value, which are no part of it (RFC 9112, section 5.1).
         self.headers.append((name.lower(), value.rstrip(b" \t")))
 
-    def on_message_complete(self) -> None:
+    def on_headers_complete(self) -> None:
         self.complete = True
 
     @property
@@ -57,19 +64,35 @@ class Head:
 
 
 def head_of(data: bytes) -> Head | None:
-    """The request, if these bytes are the head of a plain GET for a stream, the whole of it and nothing else."""
-    if not (data.startswith(b"GET /") and data.find(b"\r\n\r\n") == len(data) - 4 and len(data) <= MAX_HEAD):
+    """The head of a plain request, if these bytes begin with the whole of one."""
+    size = data.find(_END, 0, MAX_HEAD) + len(_END)
+    if size < len(_END) or not data.startswith((b"GET /", b"POST /")):
         return None
-    # Only here is the case of the media type looked at; lines that are folded or end oddly are for the server to judge.
-    if _STREAM not in data or b"\r\n " in data or b"\r\n\t" in data or data.count(b"\n") != data.count(b"\r\n"):
+    written = data[:size]
+    # Lines that are folded or end oddly are for the server to judge.
+    if b"\r\n " in written or b"\r\n\t" in written or written.count(b"\n") != written.count(b"\r\n"):
         return None
-    head = Head()
+    head = Head(size)
     parser = HttpRequestParser(head)
     try:
-        parser.feed_data(data)
+        parser.feed_data(written)
     except (HttpParserError, HttpParserUpgrade):
         return None
-    return head if head.plain and parser.get_http_version() == "1.1" else None
+    if not head.plain or parser.get_http_version() != "1.1":
+        return None
+    head.method = parser.get_method().decode("ascii")
+    return head if _measured(head) else None
+
+
+def _measured(head: Head) -> bool:
+    """Find out how long the body is; False if that is not for here to say."""
+    lengths = [value for name, value in head.headers if name == b"content-length"]
+    if lengths:
+        text = lengths[0]
+        if len(lengths) > 1 or head.method == "GET" or not text.isdigit() or len(text) > len(str(MAX_BODY)):
+            return False
+        head.length = int(text)
+    return head.length <= MAX_BODY
 
 
 class Lane(asyncio.Protocol):
@@ -104,7 +127,7 @@ class Lane(asyncio.Protocol):
         """Whether the connection is as good as new: the answer is complete and the client still there."""
         return self._ended and not self._at_end and not self.transport.is_closing()
 
-    async def answer(self, app: App, head: Head, state: dict[str, Any]) -> None:
+    async def answer(self, app: App, head: Head, body: bytes, state: dict[str, Any]) -> None:
         """Serve one request. What `app` raises is for the caller."""
         path, _, query = head.target.partition(b"?")
         peer, own = self.transport.get_extra_info("peername"), self.transport.get_extra_info("sockname")
@@ -112,7 +135,7 @@ class Lane(asyncio.Protocol):
             "type": "http",
             "http_version": "1.1",
             "asgi": {"spec_version": "2.1", "version": "3.0"},
-            "method": "GET",
+            "method": head.method,
             "scheme": "http",
             "path": unquote(path.decode("ascii")),
             "raw_path": path,
@@ -124,8 +147,8 @@ class Lane(asyncio.Protocol):
             "state": {**state, STATE_KEY: self},
             "extensions": {},
         }
-        answering = app(scope, self._receive(), self._send)
-        del head, scope  # a stream lives long: what only its beginning needs is let go of
+        answering = app(scope, self._receive([body]), self._send)
+        del head, body, scope  # a stream lives long: what only its beginning needs is let go of
         await answering
 
     def pipelined(self) -> bool:
@@ -138,14 +161,10 @@ class Lane(asyncio.Protocol):
         if self.transport.is_closing():
             raise ConnectionResetError
 
-    def _receive(self) -> Callable[[], Awaitable[dict[str, Any]]]:
-        asked = False
-
+    def _receive(self, body: list[bytes]) -> Callable[[], Awaitable[dict[str, Any]]]:
         async def receive() -> dict[str, Any]:
-            nonlocal asked
-            if not asked:
-                asked = True
-                return {"type": "http.request", "body": b"", "more_body": False}
+            if body:
+                return {"type": "http.request", "body": body.pop(), "more_body": False}
             if not self._at_end:
                 self._closed = self._closed or self._loop.create_future()
                 await asyncio.shield(self._closed)
@@ -163,7 +182,7 @@ class Lane(asyncio.Protocol):
         # The head leaves together with what comes first.
         head, self._head = self._head or b"", b""
         self._ended = not more
-        if not self.transport.is_closing():
+        if (head or data) and not self.transport.is_closing():
             if self.owner is not None:
                 self.owner.preceded()
             self.transport.write(head + data)
@@ -184,9 +203,10 @@ class Lane(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.heard_at = self._loop.time()
         self.early += data
-        # A stream's client has nothing more to say, and nobody reads on and on for one that is not served yet.
-        if self.one_way or len(self.early) > MAX_EARLY:
-            self.transport.abort()
+        if self.one_way:
+            self.transport.abort()  # a stream's client has nothing more to say
+        elif len(self.early) > MAX_EARLY:
+            self.transport.pause_reading()  # whoever sends on and on waits for the answer first
 
     def eof_received(self) -> bool:
         self._lost()

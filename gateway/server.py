@@ -1,7 +1,7 @@
 """The listener: arriving connections, signals, the order of the end.
 
-Rule 1: a connection's first bytes decide: a plain GET for a stream is answered in the `lane`, everything else by
-Hypercorn (`http1`).
+Rule 1: a plain request is answered in the `lane`. What comes first that is none is for Hypercorn (`http1`), and so is
+all that follows on that connection.
 Rule 2: the end has an order. A signal drains the gateway while the listener still answers; only then does the listener
 close, and what is left is cut.
 """
@@ -49,24 +49,50 @@ _FULL = (
 
 
 class Arrival(asyncio.Protocol):
-    """A connection of which nothing is known yet, until its first bytes."""
+    """A connection between requests: of what comes in next nothing is known yet."""
 
     def __init__(self, server: "Server") -> None:
         self._server = server
+        self._data = b""
+        self._head: Head | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._late = asyncio.get_running_loop().call_later(self._server.patience_s, self._cut_late)
+        self._late = self._in(self._server.patience_s, self._cut_late)
         self._server.arrived(self._transport)
 
+    def wait_on(self, transport: asyncio.Transport, data: bytes) -> None:
+        """A request was answered, and this is what came in behind it."""
+        self._transport = transport
+        self._late = self._in(KEEP_ALIVE_S, transport.close)
+        transport.set_protocol(self)
+        transport.resume_reading()
+        if data:
+            self.data_received(data)
+
     def data_received(self, data: bytes) -> None:
-        self._late.cancel()
-        if not self._transport.is_closing():
-            self._server.begin(self._transport, data)
+        if self._transport.is_closing():
+            return
+        first = not self._data
+        self._data += data
+        if first:
+            self._head = head_of(data)
+        missing = self._head.size + self._head.length - len(self._data) if self._head else 0
+        if missing <= 0:
+            self._late.cancel()
+            self._server.begin(self._transport, self._data, self._head if missing == 0 else None)
+        elif first:
+            # The body often comes behind its head.
+            self._late.cancel()
+            self._late = self._in(self._server.patience_s, self._cut_late)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._late.cancel()
         self._server.gone(self._transport)
+
+    @staticmethod
+    def _in(delay_s: float, then: Callable[[], None]) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(delay_s, then)
 
     def _cut_late(self) -> None:
         self._server.sockets.late += 1
@@ -143,11 +169,10 @@ class Server:
         self._addresses[address] += 1
         transport.set_write_buffer_limits(high=self._high_water)
 
-    def begin(self, transport: asyncio.Transport, data: bytes) -> None:
-        """A connection's first bytes are here."""
-        head = head_of(data)
+    def begin(self, transport: asyncio.Transport, data: bytes, head: Head | None) -> None:
+        """A request is here. With a `head` it is a plain one, and these bytes are the whole of it."""
         if head is not None:
-            self._spawn(self._in_lane(Lane(transport, self.gone), head))
+            self._spawn(self._in_lane(Lane(transport, self.gone), head, data[head.size :]))
         else:
             self._spawn(self._serve(self._connection(transport, data)))
 
@@ -164,9 +189,9 @@ class Server:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _in_lane(self, lane: Lane, head: Head) -> None:
-        answering = lane.answer(cast("Any", self._gateway.app), head, self._state)
-        del head
+    async def _in_lane(self, lane: Lane, head: Head, body: bytes) -> None:
+        answering = lane.answer(cast("Any", self._gateway.app), head, body, self._state)
+        del head, body
         try:
             await answering
         except OSError:
@@ -174,7 +199,7 @@ class Server:
         except Exception:
             log.exception("a request was not answered")
         if lane.reusable:
-            await self._serve(self._connection(lane.transport, lane.early))
+            Arrival(self).wait_on(lane.transport, lane.early)
         else:
             lane.transport.close()
 

@@ -1,14 +1,14 @@
-"""The join door: streams and sockets straight from ASGI, for as long as they live.
+"""The short door: streams, sockets and what publishers say, straight from ASGI.
 
-Quart's request path costs a connection three tasks and its contexts, and a stream keeps them all its life. Here it
-costs one task. What is answered comes from the same functions as on the Quart routes, which stand beside it and serve
-every client and server that has no direct way.
+Quart's request path costs a connection three tasks and its contexts, and a stream keeps them all its life; for a
+publisher it is most of what an event costs. Here it costs one task. What is answered comes from the same functions as
+on the Quart routes, which stand beside it and serve every client and server that has no direct way.
 
 Rule 1: this door opens and carries; it decides nothing. Checks, refusals and streams are those of `Endpoint`s.
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from quart import Response
@@ -36,31 +36,45 @@ class Asked(NamedTuple):
     path: str
 
 
-class JoinDoor:
-    """ASGI middleware: takes what opens a stream on a direct connection, and leaves the rest to `app`."""
+class Door:
+    """ASGI middleware: takes streams and what is asked often on a direct connection; leaves the rest to `app`."""
 
     def __init__(self, app: App, services: Services, endpoints: tuple[Endpoint, ...]) -> None:
         self._app = app
         self._services = services
-        self._joins = [(_expression(endpoint.path), endpoint) for endpoint in endpoints if endpoint.joins]
+        direct = [(_expression(endpoint.path), endpoint) for endpoint in endpoints if endpoint.joins or endpoint.busy]
+        self._gets = [(path, endpoint) for path, endpoint in direct if endpoint.method == "GET"]
+        self._posts = [(path, endpoint) for path, endpoint in direct if endpoint.method == "POST"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket") and STATE_KEY in (scope.get("state") or {}):
             if scope["type"] == "websocket" and scope["path"] == "/ws":
                 await self._socket(scope, receive, send)
                 return
-            if scope["type"] == "http" and scope["http_version"] == "1.1" and _asks_for_stream(scope):
-                for path, endpoint in self._joins:
-                    if match := path.fullmatch(scope["path"]):
-                        await self._stream(endpoint, match.groupdict().get("id"), scope, send)
-                        return
+            for path, endpoint in self._served(scope):
+                if match := path.fullmatch(scope["path"]):
+                    await self._answer(endpoint, match.groupdict().get("id"), scope, receive, send)
+                    return
         await self._app(scope, receive, send)
 
-    async def _stream(self, endpoint: Endpoint, run: str | None, scope: Scope, send: Send) -> None:
-        request = bodiless(scope)
+    def _served(self, scope: Scope) -> Sequence[tuple[re.Pattern[str], Endpoint]]:
+        if scope["type"] != "http" or scope["http_version"] != "1.1":
+            return ()
+        names = dict(scope["headers"])
+        if scope["method"] == "GET":
+            return self._gets if _asks_for_stream(names) else ()
+        if scope["method"] == "POST":
+            return self._posts if _announces(names, at_most=self._services.max_body_bytes) else ()
+        return ()
+
+    async def _answer(self, endpoint: Endpoint, run: str | None, scope: Scope, receive: Receive, send: Send) -> None:
+        request = request_of(scope, max_body_bytes=self._services.max_body_bytes)
+        if endpoint.method == "POST" and not await _received(request, receive):
+            return
+        request.body.set_complete()
         asked = Asked(request.method, request.path)
         answering = respond(endpoint, self._services, request, run=run)
-        del request, scope  # a stream lives long: what only its beginning needs is let go of
+        del request, scope, receive  # a stream lives long: what only its beginning needs is let go of
         try:
             await send_response(await answering, send, prefix="http.response")
         except Exception as error:  # noqa: BLE001 - the head is out: all that can be done is to say it in the log
@@ -105,9 +119,9 @@ class PlainSocket(Handshake):
         await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
 
-def bodiless(scope: Scope) -> BoundedRequest:
-    """A request without a body, as Quart would make it."""
-    request = BoundedRequest(
+def request_of(scope: Scope, *, max_body_bytes: int = 0) -> BoundedRequest:
+    """A request as Quart would make it; its body is still to come."""
+    return BoundedRequest(
         scope["method"],
         scope["scheme"],
         scope["path"],
@@ -115,12 +129,27 @@ def bodiless(scope: Scope) -> BoundedRequest:
         _headers(scope),
         scope.get("root_path", ""),
         scope["http_version"],
-        max_content_length=0,
+        max_content_length=max_body_bytes,
         scope=cast("Any", scope),
         send_push_promise=_push_nothing,
     )
+
+
+def bodiless(scope: Scope) -> BoundedRequest:
+    request = request_of(scope)
     request.body.set_complete()
     return request
+
+
+async def _received(request: BoundedRequest, receive: Receive) -> bool:
+    """Read the body. False: the client left instead."""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return False
+        request.body.append(message["body"])
+        if not message["more_body"]:
+            return True
 
 
 def _expression(path: str) -> re.Pattern[str]:
@@ -129,12 +158,15 @@ def _expression(path: str) -> re.Pattern[str]:
     return re.compile("".join(f"(?P<{p[1:-1]}>[^/]+)" if p.startswith("{") else re.escape(p) for p in parts))
 
 
-def _asks_for_stream(scope: Scope) -> bool:
+def _asks_for_stream(headers: Mapping[bytes, bytes]) -> bool:
     """A plain GET that names the media type. One with a body takes the longer way, where it is bounded."""
-    if scope["method"] != "GET":
-        return False
-    names = dict(scope["headers"])
-    return b"text/event-stream" in names.get(b"accept", b"").lower() and BODY_HEADERS.isdisjoint(names)
+    return b"text/event-stream" in headers.get(b"accept", b"").lower() and BODY_HEADERS.isdisjoint(headers)
+
+
+def _announces(headers: Mapping[bytes, bytes], *, at_most: int) -> bool:
+    """Whether a body says how long it is. One that is too long takes the longer way, where its end is waited for."""
+    length = headers.get(b"content-length", b"")
+    return b"transfer-encoding" not in headers and 0 < len(length) < 16 and length.isdigit() and int(length) <= at_most
 
 
 def _headers(scope: Scope) -> Headers:

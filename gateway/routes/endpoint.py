@@ -117,6 +117,7 @@ Handler = Callable[[Call], Awaitable[Response]]
 class Endpoint:
     """A declared address. A `{id}` in `path` names a run. `public`: no credential is needed.
 
+    `joins`: it opens streams. `busy`: it is asked so often that it pays to answer it past Quart, as streams are.
     `also`: further media types by their status, where it answers in several ways; `headers`: which of its own it reads.
     `dialect`: what its streams are spelled in, unless the query says otherwise (None: native). `action`: its name in
     the audit ("": only refusals stand there).
@@ -129,6 +130,7 @@ class Endpoint:
     scopes: tuple[Scope, ...] = ()
     public: bool = False
     joins: bool = False
+    busy: bool = False
     query: type[BaseModel] = Nothing
     body: type[BaseModel] | None = None
     media: str = "application/json"

@@ -7,7 +7,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as MethodNotAllowed405
 
 from gateway.errors import Invalid, MethodNotAllowed, NotFound, Problem
-from gateway.routes.door import JoinDoor
+from gateway.routes.door import Door
 from gateway.routes.endpoint import Endpoint, incident
 from gateway.routes.gate import Gate
 from gateway.routes.meta import meta
@@ -38,7 +38,7 @@ def register(app: Quart, services: Services) -> None:
         return await Socket(services, _behind(websocket)).serve()
 
     # How Quart takes middleware.
-    gate = Gate(JoinDoor(app.asgi_app, services, endpoints), services)
+    gate = Gate(Door(app.asgi_app, services, endpoints), services)
     app.asgi_app = cast("Any", gate)  # type: ignore[method-assign]  # as Quart takes it
 
     @app.errorhandler(HTTPException)

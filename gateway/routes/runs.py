@@ -139,7 +139,7 @@ async def retry(call: Call) -> Response:
 @runs.add(
     "POST", "/runs/{id}/events", "Append events to an external run: one, `{events: […]}` or NDJSON.",
     scopes=(Scope.PUBLISH,),
-    action="publish", status=202, headers=("Producer",),
+    action="publish", busy=True, status=202, headers=("Producer",),
     problems=("event.invalid", "body.too_large", "run.not_external", "run.finished", "producer.gap", "producer.fenced"),
 )  # fmt: skip
 async def publish(call: Call) -> Response:
