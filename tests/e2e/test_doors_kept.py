@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -69,7 +70,7 @@ async def test_a_request_may_come_in_pieces(kept, client, cut):
         at = request.index(b"\r\n\r\n") + 4
         cuts = {"whole": [], "behind its head": [at], "by bytes": range(at, len(request)), "in the head": [20, at]}
         ends = [0, *cuts[cut], len(request)]
-        for begin, end in zip(ends, ends[1:], strict=False):
+        for begin, end in pairwise(ends):
             kept.writer.write(request[begin:end])
             await asyncio.sleep(0.002)
         status, answer = await kept.answer()
