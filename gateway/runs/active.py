@@ -22,6 +22,7 @@ from gateway.wire.events import Draft, Event
 from gateway.wire.state import State
 
 MAX_AHEAD = 64  # what a pipeline may say before it has to wait for the log
+IN_A_TURN = 8  # what it may say before others have theirs
 
 
 class Stop:
@@ -198,11 +199,11 @@ class RunSink:
             # The run ended without its pipeline; a straggler unwinds as if it were cancelled now.
             raise asyncio.CancelledError("the run has ended") from None
         self._ahead += 1
-        if self._ahead < MAX_AHEAD:
-            await asyncio.sleep(0)  # a pipeline that says much at once lets others have their turn
-        else:
+        if self._ahead == MAX_AHEAD:
             self._ahead = 0
             await self._run.durable()
+        elif self._ahead % IN_A_TURN == 0:
+            await asyncio.sleep(0)
 
     async def checkpoint(self) -> None:
         if self._run.state.status.terminal:
