@@ -39,12 +39,12 @@ def fold(events: Iterable[Event], *, max_bytes: int) -> list[Event]:
 def _neighbours(events: list[Event], max_bytes: int) -> list[Event]:
     if len(events) < 2:
         return events
-    parsed = [json.loads(event.json) for event in events]
-    return _join(events, parsed, max_bytes) if events[0].type == "delta" else _supersede(events, parsed)
+    return _join(events, max_bytes) if events[0].type == "delta" else _supersede(events)
 
 
-def _supersede(events: list[Event], parsed: list[dict[str, Any]]) -> list[Event]:
+def _supersede(events: list[Event]) -> list[Event]:
     """Drop each `progress` or `draft` whose next neighbour is of the same stage and has all of its fields."""
+    parsed = [json.loads(event.json) for event in events]
     kept = [
         event
         for event, said, later in zip(events, parsed, parsed[1:], strict=False)
@@ -58,28 +58,37 @@ def _says(fields: dict[str, Any]) -> set[str]:
     return {name for name, value in fields.items() if value is not None}
 
 
-def _join(events: list[Event], parsed: list[dict[str, Any]], max_bytes: int) -> list[Event]:
+_BARE = len(b'{"type":"delta","run":"","id":"","ts":0,"block":"","delta":""}')
+_FIELDS = frozenset({"type", "run", "id", "ts", "block", "delta"})  # every delta has these
+_JOINED = _FIELDS | {"cites", "done"}
+
+
+def _join(events: list[Event], max_bytes: int) -> list[Event]:
     """Join neighbouring deltas of one block: text and cites concatenated, the rest as in the last part."""
     joined: list[Event] = []
-    first = 0
-    size = len(events[0].json)
-    for index in range(1, len(events) + 1):
-        if index < len(events) and _joinable(parsed[index - 1], parsed[index]):
-            size += len(events[index].json)
-            if size <= max_bytes:
-                continue
-        joined.append(_joined(events[index - 1], parsed[first:index]))
-        if index < len(events):
-            first, size = index, len(events[index].json)
-    return joined
-
-
-_JOINED = frozenset({"type", "run", "id", "ts", "block", "delta", "cites", "done"})
+    parts: list[dict[str, Any]] = []
+    last, size = events[0], 0
+    once = _BARE + len(last.run)  # of a part's bytes, these are in the whole only once
+    for event in events:
+        said = json.loads(event.json)
+        size += len(event.json) - once
+        if parts and not (size <= max_bytes and _joinable(parts[-1], said)):
+            joined.append(_joined(last, parts))
+            parts = []
+        if not parts:
+            size = len(event.json)
+        parts.append(said)
+        last = event
+    return [*joined, _joined(last, parts)]
 
 
 def _joinable(before: dict[str, Any], after: dict[str, Any]) -> bool:
     # A publisher may add fields of its own to a delta; they cannot be joined, so such a delta stays as it is.
-    return before["block"] == after["block"] and before.keys() <= _JOINED and after.keys() <= _JOINED
+    return before["block"] == after["block"] and _plain(before) and _plain(after)
+
+
+def _plain(said: dict[str, Any]) -> bool:
+    return len(said) == len(_FIELDS) or said.keys() <= _JOINED
 
 
 def _joined(last: Event, parts: list[dict[str, Any]]) -> Event:
