@@ -7,13 +7,15 @@ that one said. Nothing that a client could have stopped at lies between the two.
 """
 
 from collections.abc import Iterable
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from gateway.wire import json
 from gateway.wire.events import Event
 from gateway.wire.status import AFTER
 
-_FOLDED = frozenset({"progress", "draft", "delta"})
+_SUPERSEDED = frozenset({"progress", "draft"})
 
 
 def select(events: Iterable[Event], types: frozenset[str] | None) -> list[Event]:
@@ -24,22 +26,14 @@ def select(events: Iterable[Event], types: frozenset[str] | None) -> list[Event]
 def fold(events: Iterable[Event], *, max_bytes: int) -> list[Event]:
     """Fold one page of one run's past. No joined event's own fields exceed `max_bytes`."""
     folded: list[Event] = []
-    run: list[Event] = []  # neighbours of one foldable type, not yet folded
-    for event in events:
-        if run and event.type != run[0].type:
-            folded += _neighbours(run, max_bytes)
-            run = []
-        if event.type in _FOLDED:
-            run.append(event)
+    for type, neighbours in groupby(events, key=attrgetter("type")):
+        if type == "delta":
+            folded += _join(neighbours, max_bytes)
+        elif type in _SUPERSEDED:
+            folded += _supersede(list(neighbours))
         else:
-            folded.append(event)
-    return folded + _neighbours(run, max_bytes)
-
-
-def _neighbours(events: list[Event], max_bytes: int) -> list[Event]:
-    if len(events) < 2:
-        return events
-    return _join(events, max_bytes) if events[0].type == "delta" else _supersede(events)
+            folded += neighbours
+    return folded
 
 
 def _supersede(events: list[Event]) -> list[Event]:
@@ -63,42 +57,34 @@ _FIELDS = frozenset({"type", "run", "id", "ts", "block", "delta"})  # every delt
 _JOINED = _FIELDS | {"cites", "done"}
 
 
-def _join(events: list[Event], max_bytes: int) -> list[Event]:
+def _join(events: Iterable[Event], max_bytes: int) -> list[Event]:
     """Join neighbouring deltas of one block: text and cites concatenated, the rest as in the last part."""
     joined: list[Event] = []
-    parts: list[dict[str, Any]] = []
-    last, size = events[0], 0
-    once = _BARE + len(last.run)  # of a part's bytes, these are in the whole only once
+    parts: list[tuple[Event, dict[str, Any]]] = []
+    block, size = None, 0
     for event in events:
         said = json.loads(event.json)
-        size += len(event.json) - once
-        if parts and not (size <= max_bytes and _joinable(parts[-1], said)):
-            joined.append(_joined(last, parts))
-            parts = []
-        if not parts:
-            size = len(event.json)
-        parts.append(said)
-        last = event
-    return [*joined, _joined(last, parts)]
+        # A publisher may add fields of its own to a delta; they cannot be joined, so such a delta stays as it is.
+        plain = len(said) == len(_FIELDS) or said.keys() <= _JOINED
+        size += len(event.json) - len(event.run) - _BARE  # which are in the whole only once
+        if not (plain and said["block"] == block and size <= max_bytes):
+            joined += _joined(parts)
+            parts, size = [], len(event.json)
+            block = said["block"] if plain else None
+        parts.append((event, said))
+    return [*joined, *_joined(parts)]
 
 
-def _joinable(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    # A publisher may add fields of its own to a delta; they cannot be joined, so such a delta stays as it is.
-    return before["block"] == after["block"] and _plain(before) and _plain(after)
-
-
-def _plain(said: dict[str, Any]) -> bool:
-    return len(said) == len(_FIELDS) or said.keys() <= _JOINED
-
-
-def _joined(last: Event, parts: list[dict[str, Any]]) -> Event:
-    if len(parts) == 1:
-        return last
-    whole = {**parts[-1], "delta": "".join(part["delta"] for part in parts)}
-    cites = [cite for part in parts for cite in part.get("cites") or ()]
+def _joined(parts: list[tuple[Event, dict[str, Any]]]) -> list[Event]:
+    if len(parts) < 2:
+        return [event for event, _ in parts]
+    last, said = parts[-1]
+    whole = {**said, "delta": "".join([part["delta"] for _, part in parts])}
+    more = [part for _, part in parts if len(part) > len(_FIELDS)]
+    cites = [cite for part in more for cite in part.get("cites") or ()]
     if cites:
         whole["cites"] = cites
-    done = next((part["done"] for part in reversed(parts) if part.get("done") is not None), None)
-    if done is not None:
-        whole["done"] = done
-    return last._replace(json=json.dumps(whole))
+    done = [part["done"] for part in more if part.get("done") is not None]
+    if done:
+        whole["done"] = done[-1]
+    return [last._replace(json=json.dumps(whole))]
