@@ -49,6 +49,7 @@ class Reads:
         async def counted(*args, **kwargs):
             found = await read(*args, **kwargs)
             self.count += len(found)
+            await asyncio.sleep(0.001)  # others may come in between
             return found
 
         monkeypatch.setattr(self.broker, "read", counted)
@@ -147,12 +148,17 @@ def test_a_run_as_long_as_you_like_has_its_share_and_the_rest_of_it_is_not_kept(
 def test_a_page_is_for_those_alone_who_stand_where_it_begins():
     pasts = Pasts(page_bytes=600)
     whole = stream([("delta", {"block": "b", "delta": "x" * 20})] * 8)
-    fill(pasts, [whole[:8], whole[8:]])
+    fill(pasts, [whole[:8]])
+    (first,), weight = chain(pasts), Page(8).weight
+    assert (first.upto, pasts.full(first), pasts.weight) == (8, True, first.weight + weight)
+    pasts.add(RUN, pasts.page(RUN, 8, floor=0), whole[8:], max_bytes=MAX)
     first, second = chain(pasts)
-    for offset in range(1, len(whole)):
+    weight = pasts.weight
+    for offset in range(1, 20):
         page = pasts.page(RUN, offset, floor=0)
-        assert page is second if offset == first.upto else (page.events, page.upto) == ([], offset)
-    assert chain(pasts) == [first, second]
+        assert page is second if offset == 8 else (page.events, page.upto) == ([], offset)
+    assert not pasts.full(second)
+    assert (chain(pasts), pasts.weight) == ([first, second], weight)
 
 
 def test_a_run_whose_beginning_is_gone_is_begun_anew():
@@ -289,6 +295,24 @@ async def test_nothing_is_kept_of_a_run_that_was_erased(reads):
 
 
 @pytest.mark.looptime
+async def test_one_whose_run_is_erased_before_it_has_taken_all_comes_to_an_end():
+    hub = hub_on()
+    run = await begun(hub._broker)
+    await hub._broker.append(run, [events.work("x.own", {"pad": "x" * 900}, max_bytes=MAX)] * 60)
+    await hub._broker.append(run, [COMPLETED])
+    connection = connect(hub)
+    connection.transport.stalled = True
+    subscription = await join(hub, connection, run)
+    await asyncio.sleep(1)
+    await hub._broker.erase(run)
+    hub.erased(run)
+    connection.transport.drain()
+    await settled(hub)
+    assert subscription.state is State.ENDED
+    assert 0 < len(connection.transport.frames()) < 63
+
+
+@pytest.mark.looptime
 async def test_a_page_that_is_let_go_of_while_it_grows_is_told_all_the_same(reads):
     run = await long_run(reads.broker)
     hub = hub_on(reads.broker, limits=WIDE)
@@ -307,7 +331,9 @@ async def test_a_page_that_is_let_go_of_while_it_grows_is_told_all_the_same(read
 async def test_one_that_stalls_is_given_a_page_at_a_time_of_what_is_kept():
     hub = hub_on()  # 1000 bytes for each client, so pages of 16 KiB
     run = await begun(hub._broker)
-    await hub._broker.append(run, [events.work("x.own", {"pad": "x" * 900}, max_bytes=MAX)] * 60)
+    for count in (6, 60):
+        await told(hub, run)
+        await hub._broker.append(run, [events.work("x.own", {"pad": "x" * 900}, max_bytes=MAX)] * count)
     await hub._broker.append(run, [COMPLETED])
     whole = await told(hub, run)
     connection = connect(hub)
