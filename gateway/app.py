@@ -1,4 +1,7 @@
-"""The composition root: the only place that chooses implementations and puts the rooms together."""
+"""The composition root: the only place that chooses implementations and puts the rooms together.
+
+Longer than others: what every room is made of stands here side by side.
+"""
 
 import asyncio
 import secrets
@@ -69,7 +72,14 @@ class Gateway:
         keys = jwks_of(settings, changed=self._review) or keys_of(settings, dev=dev)
         self._jwks = keys if isinstance(keys, Jwks) else None
         retention = Policy(settings.retention_s, settings.max_bytes)
-        self.runs = Runs(self.broker, pipelines, limits=_run_limits(settings), retention=retention, now=now)
+        self.runs = Runs(
+            self.broker,
+            pipelines,
+            limits=_run_limits(settings),
+            retention=retention,
+            now=now,
+            erased=lambda run: self.hub.erased(run),  # noqa: PLW0108 - the hub is made below
+        )
         self._tasks = Tasks("gateway")
         tickets = Tickets(now=now)
         life_s = settings.max_token_life_s

@@ -17,8 +17,9 @@ from gateway.errors import NotFound, Problem, Unavailable
 from gateway.hub.connection import Connection
 from gateway.hub.counts import Counts
 from gateway.hub.pacing import Pace
+from gateway.hub.past import PAGE_BYTES, Pasts
 from gateway.hub.places import Limits, Places
-from gateway.hub.subscription import MIN_PAGE_BYTES, PAGE_BYTES, Join, Subscription
+from gateway.hub.subscription import Join, Subscription
 from gateway.hub.topic import Topic
 from gateway.tasks import Tasks
 from gateway.transports import Transport
@@ -28,6 +29,7 @@ from gateway.wire.framing import Framing
 
 TICKS_PER_HEARTBEAT = 10
 MAX_TICK_S = 1.0
+MIN_PAGE_BYTES = 16 * 1024
 SLICE = 500  # connections looked at before the loop gets a turn
 
 
@@ -61,6 +63,7 @@ class Hub:
         self._connections: dict[Connection, None] = {}
         self._places = Places(limits, pace)
         self._topics: dict[str, Topic] = {}
+        self._pasts = Pasts(page_bytes=max(MIN_PAGE_BYTES, min(PAGE_BYTES, limits.max_buffer_bytes)))
         self._tasks = Tasks("hub")
 
     @property
@@ -192,8 +195,8 @@ class Hub:
             opened = Topic(
                 run.id,
                 counts=self.counts,
+                pasts=self._pasts,
                 max_event_bytes=self.limits.max_event_bytes,
-                page_bytes=max(MIN_PAGE_BYTES, min(PAGE_BYTES, self.limits.max_buffer_bytes)),
             )
             position = await self._broker.watch(run.id, opened.publish)
             if position is None:
@@ -214,6 +217,10 @@ class Hub:
             self._broker.unwatch(topic.run, topic.publish)
             if self._topics.get(topic.run) is topic:
                 del self._topics[topic.run]
+
+    def erased(self, run: str) -> None:
+        """Nothing that was said in a run is held any more."""
+        self._pasts.forget(run)
 
     def _left(self, subscription: Subscription) -> None:
         self._release(subscription.topic)

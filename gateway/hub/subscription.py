@@ -7,6 +7,7 @@
 A new subscription starts BEHIND, so the first catching up is the join.
 """
 
+import asyncio
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -21,13 +22,12 @@ if TYPE_CHECKING:
 
     from gateway.broker import Broker
     from gateway.hub.connection import Connection
+    from gateway.hub.past import Page
     from gateway.hub.topic import Topic
     from gateway.wire.events import Event
 
 PAGE_EVENTS = 1000
 NO_CURSOR = "0"
-PAGE_BYTES = 256 * 1024
-MIN_PAGE_BYTES = 16 * 1024
 
 
 class State(Enum):
@@ -61,24 +61,48 @@ class Join:
 
 
 async def read_past(
-    broker: "Broker", topic: "Topic", join: Join, cursor: int, *, limit: int = PAGE_EVENTS, max_bytes: int
+    broker: "Broker", topic: "Topic", join: Join, cursor: int, *, limit: int
 ) -> tuple[list["Event"], int, int]:
-    """One page of what lies between a cursor and the tail, as the join wants it.
+    """At most so many events of what lies between a cursor and the tail, as the join wants them.
 
     Returns the events to send, the cursor they lead to, and the offset of the first event that was read (0: nothing
     is held any more).
     """
-    events, upto = topic.remembered(cursor)[:limit], topic.tail
+    events = await _read(broker, topic, cursor, limit=limit)
     if not events:
-        events = await broker.read(topic.run, after=cursor, upto=upto, limit=limit, max_bytes=topic.page_bytes)
-        if not events:
-            return [], upto, 0
-        topic.remember(events)
-    return shape(events, join, max_bytes=max_bytes), events[-1].offset, events[0].offset
+        return [], topic.tail, 0
+    return shape(events, join, max_bytes=topic.max_event_bytes), events[-1].offset, events[0].offset
+
+
+async def _read(
+    broker: "Broker", topic: "Topic", cursor: int, *, limit: int = PAGE_EVENTS, max_bytes: int | None = None
+) -> "Sequence[Event]":
+    """What comes after a cursor, from memory or from the log."""
+    events = topic.remembered(cursor)[:limit]
+    if not events:
+        max_bytes = topic.pasts.page_bytes if max_bytes is None else max_bytes
+        events = await broker.read(topic.run, after=cursor, upto=topic.tail, limit=limit, max_bytes=max_bytes)
+        if events:
+            topic.remember(events)
+    return events
+
+
+async def _page(broker: "Broker", topic: "Topic", cursor: int) -> "Page":
+    """The folded past from a cursor on, until a page is full of it or nothing is left. Many may wait for one reader."""
+    pasts, tail = topic.pasts, topic.tail
+    page = pasts.page(topic.run, cursor, floor=topic.floor)
+    async with page.growing:
+        while page.upto < tail and not pasts.full(page):
+            events = await _read(broker, topic, page.upto, max_bytes=pasts.page_bytes - page.bytes)
+            if not events or (page.first and events[0].offset > page.upto + 1):
+                break  # the next page will tell of the gap
+            pasts.add(topic.run, page, events, max_bytes=topic.max_event_bytes)
+            await asyncio.sleep(0)
+    return page
 
 
 def shape(events: "Sequence[Event]", join: Join, *, max_bytes: int) -> list["Event"]:
-    """One page of the past as the join wants it."""
+    """A piece of the past as the join wants it."""
     chosen = select(events, join.types)
     return chosen if join.replay == "full" else fold(chosen, max_bytes=max_bytes)
 
@@ -128,9 +152,13 @@ class Subscription:
 
     async def catch_up(self, broker: "Broker") -> None:
         """Send one page of what is missing."""
-        events, cursor, first = await read_past(
-            broker, self.topic, self.join, self.cursor, max_bytes=self.topic.max_event_bytes
-        )
+        if self.join.replay == "full":
+            events, cursor, first = await read_past(broker, self.topic, self.join, self.cursor, limit=PAGE_EVENTS)
+        else:
+            page = await _page(broker, self.topic, self.cursor)
+            events, cursor, first = page.events, page.upto if page.first else self.topic.tail, page.first
+            if self.types is not None:
+                events = shape(events, self.join, max_bytes=self.topic.max_event_bytes)
         if self.state is not State.BEHIND:
             return
         if first > self.cursor + 1:

@@ -12,7 +12,8 @@ from itertools import islice
 
 from gateway.broker import Position
 from gateway.hub.counts import Counts
-from gateway.hub.subscription import LIVE, PAGE_BYTES, Subscription
+from gateway.hub.past import Pasts
+from gateway.hub.subscription import LIVE, Subscription
 from gateway.wire.events import Event
 from gateway.wire.fold import select
 from gateway.wire.framing import Framing
@@ -44,16 +45,16 @@ class Audience:
 class Topic:
     """The broker's sink for one run.
 
-    `max_event_bytes` bounds what folding joins, `page_bytes` what is read of the past at once. `counts` is the hub's.
+    `max_event_bytes` bounds what folding joins. `pasts` and `counts` are the hub's.
     """
 
     def __init__(
-        self, run: str, *, max_event_bytes: int, page_bytes: int = PAGE_BYTES, counts: Counts | None = None
+        self, run: str, *, max_event_bytes: int, pasts: Pasts | None = None, counts: Counts | None = None
     ) -> None:
         self.run = run
         self.counts = counts or Counts()
         self.max_event_bytes = max_event_bytes
-        self.page_bytes = page_bytes
+        self.pasts = Pasts() if pasts is None else pasts
         self.epoch = ""
         self.floor = 0
         self.tail = 0

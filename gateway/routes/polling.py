@@ -29,9 +29,7 @@ async def poll(call: Call, join: Join, *, wait_s: float, limit: int) -> Response
         while True:
             while cursor < topic.tail and len(frames) < limit:
                 room = limit - len(frames)
-                chosen, reached, first = await read_past(
-                    services.broker, topic, join, cursor, limit=room, max_bytes=services.max_event_bytes
-                )
+                chosen, reached, first = await read_past(services.broker, topic, join, cursor, limit=room)
                 if first > cursor + 1:  # the oldest was let go of in the meantime
                     frames.append(_gap(topic, str(Cursor(topic.epoch, cursor)) if cursor else NO_CURSOR, first))
                 cursor = reached

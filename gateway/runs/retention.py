@@ -29,11 +29,22 @@ class Policy(NamedTuple):
 
 
 class Retention:
-    def __init__(self, broker: Broker, roster: Roster, policy: Policy, *, now: Callable[[], float]) -> None:
+    """`erased` is told of each run of which nothing is held any more. `now` gives Unix seconds."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        roster: Roster,
+        policy: Policy,
+        *,
+        now: Callable[[], float],
+        erased: Callable[[str], None],
+    ) -> None:
         self._broker = broker
         self._roster = roster
         self._policy = policy
         self._now = now
+        self._erased = erased
 
     async def run(self) -> None:
         """Sweep for ever, or until the log is lost."""
@@ -60,7 +71,7 @@ class Retention:
         while True:
             old = [run for run in await self._broker.oldest_finished(LOT) if (run.finished_at or 0) <= limit_ms]
             for run in old:
-                await self._erase(run.id)
+                await self._erase_if_there(run.id)
             if len(old) < LOT:
                 return
 
@@ -68,7 +79,7 @@ class Retention:
         while await self._broker.total_bytes() > self._policy.max_bytes:
             oldest = await self._broker.oldest_finished(1)
             if oldest:
-                await self._erase(oldest[0].id)
+                await self._erase_if_there(oldest[0].id)
                 continue
             unfinished = list(self._roster)
             share = self._policy.max_bytes // max(1, len(unfinished))
@@ -77,6 +88,11 @@ class Retention:
                     await active.forget(max_events=self._roster.limits.max_events_per_run, max_bytes=share)
             return
 
-    async def _erase(self, run: str) -> None:
+    async def erase(self, run: str) -> None:
+        """Raises NotFound, Conflict (`run.active`)."""
+        await self._broker.erase(run)
+        self._erased(run)
+
+    async def _erase_if_there(self, run: str) -> None:
         with contextlib.suppress(NotFound):  # someone else was faster
-            await self._broker.erase(run)
+            await self.erase(run)

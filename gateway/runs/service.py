@@ -47,7 +47,7 @@ class Cancelled(NamedTuple):
 
 
 class Runs:
-    """`pipelines` are what can be started, besides `external`; `now` gives Unix seconds."""
+    """`pipelines` are what can be started, besides `external`; `now` gives Unix seconds. `erased`: see Retention."""
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class Runs:
         limits: Limits,
         retention: Policy,
         now: Callable[[], float] = time.time,
+        erased: Callable[[str], None] = lambda _run: None,
     ) -> None:
         self._broker = broker
         self._pipelines = pipelines
@@ -64,7 +65,7 @@ class Runs:
         self._tasks = Tasks("runs")
         self._stragglers = Tasks("pipelines")
         self._draining = False
-        self._retention = Retention(broker, self._roster, retention, now=now)
+        self._retention = Retention(broker, self._roster, retention, now=now, erased=erased)
         self.views = Views(broker, self._roster)
         self.external = ExternalRuns(broker, self._roster)
         self.control = Control(self._roster)
@@ -135,7 +136,7 @@ class Runs:
 
     async def erase(self, run: Run) -> None:
         """Raises Conflict (`run.active`)."""
-        await self._broker.erase(run.id)
+        await self._retention.erase(run.id)
 
     async def _begin(self, run: NewRun, key: Key | None) -> tuple[Run, bool]:
         pipeline = self._pipelines.get(run.pipeline)

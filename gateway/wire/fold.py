@@ -7,13 +7,15 @@ that one said. Nothing that a client could have stopped at lies between the two.
 """
 
 from collections.abc import Iterable
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from gateway.wire import json
 from gateway.wire.events import Event
 from gateway.wire.status import AFTER
 
-_FOLDED = frozenset({"progress", "draft", "delta"})
+_SUPERSEDED = frozenset({"progress", "draft"})
 
 
 def select(events: Iterable[Event], types: frozenset[str] | None) -> list[Event]:
@@ -24,27 +26,19 @@ def select(events: Iterable[Event], types: frozenset[str] | None) -> list[Event]
 def fold(events: Iterable[Event], *, max_bytes: int) -> list[Event]:
     """Fold one page of one run's past. No joined event's own fields exceed `max_bytes`."""
     folded: list[Event] = []
-    run: list[Event] = []  # neighbours of one foldable type, not yet folded
-    for event in events:
-        if run and event.type != run[0].type:
-            folded += _neighbours(run, max_bytes)
-            run = []
-        if event.type in _FOLDED:
-            run.append(event)
+    for type, neighbours in groupby(events, key=attrgetter("type")):
+        if type == "delta":
+            folded += _join(neighbours, max_bytes)
+        elif type in _SUPERSEDED:
+            folded += _supersede(list(neighbours))
         else:
-            folded.append(event)
-    return folded + _neighbours(run, max_bytes)
+            folded += neighbours
+    return folded
 
 
-def _neighbours(events: list[Event], max_bytes: int) -> list[Event]:
-    if len(events) < 2:
-        return events
-    parsed = [json.loads(event.json) for event in events]
-    return _join(events, parsed, max_bytes) if events[0].type == "delta" else _supersede(events, parsed)
-
-
-def _supersede(events: list[Event], parsed: list[dict[str, Any]]) -> list[Event]:
+def _supersede(events: list[Event]) -> list[Event]:
     """Drop each `progress` or `draft` whose next neighbour is of the same stage and has all of its fields."""
+    parsed = [json.loads(event.json) for event in events]
     kept = [
         event
         for event, said, later in zip(events, parsed, parsed[1:], strict=False)
@@ -58,38 +52,39 @@ def _says(fields: dict[str, Any]) -> set[str]:
     return {name for name, value in fields.items() if value is not None}
 
 
-def _join(events: list[Event], parsed: list[dict[str, Any]], max_bytes: int) -> list[Event]:
+_BARE = len(b'{"type":"delta","run":"","id":"","ts":0,"block":"","delta":""}')
+_FIELDS = frozenset({"type", "run", "id", "ts", "block", "delta"})  # every delta has these
+_JOINED = _FIELDS | {"cites", "done"}
+
+
+def _join(events: Iterable[Event], max_bytes: int) -> list[Event]:
     """Join neighbouring deltas of one block: text and cites concatenated, the rest as in the last part."""
     joined: list[Event] = []
-    first = 0
-    size = len(events[0].json)
-    for index in range(1, len(events) + 1):
-        if index < len(events) and _joinable(parsed[index - 1], parsed[index]):
-            size += len(events[index].json)
-            if size <= max_bytes:
-                continue
-        joined.append(_joined(events[index - 1], parsed[first:index]))
-        if index < len(events):
-            first, size = index, len(events[index].json)
-    return joined
+    parts: list[tuple[Event, dict[str, Any]]] = []
+    block, size = None, 0
+    for event in events:
+        said = json.loads(event.json)
+        # A publisher may add fields of its own to a delta; they cannot be joined, so such a delta stays as it is.
+        plain = len(said) == len(_FIELDS) or said.keys() <= _JOINED
+        size += len(event.json) - len(event.run) - _BARE  # which are in the whole only once
+        if not (plain and said["block"] == block and size <= max_bytes):
+            joined += _joined(parts)
+            parts, size = [], len(event.json)
+            block = said["block"] if plain else None
+        parts.append((event, said))
+    return [*joined, *_joined(parts)]
 
 
-_JOINED = frozenset({"type", "run", "id", "ts", "block", "delta", "cites", "done"})
-
-
-def _joinable(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    # A publisher may add fields of its own to a delta; they cannot be joined, so such a delta stays as it is.
-    return before["block"] == after["block"] and before.keys() <= _JOINED and after.keys() <= _JOINED
-
-
-def _joined(last: Event, parts: list[dict[str, Any]]) -> Event:
-    if len(parts) == 1:
-        return last
-    whole = {**parts[-1], "delta": "".join(part["delta"] for part in parts)}
-    cites = [cite for part in parts for cite in part.get("cites") or ()]
+def _joined(parts: list[tuple[Event, dict[str, Any]]]) -> list[Event]:
+    if len(parts) < 2:
+        return [event for event, _ in parts]
+    last, said = parts[-1]
+    whole = {**said, "delta": "".join([part["delta"] for _, part in parts])}
+    more = [part for _, part in parts if len(part) > len(_FIELDS)]
+    cites = [cite for part in more for cite in part.get("cites") or ()]
     if cites:
         whole["cites"] = cites
-    done = next((part["done"] for part in reversed(parts) if part.get("done") is not None), None)
-    if done is not None:
-        whole["done"] = done
-    return last._replace(json=json.dumps(whole))
+    done = [part["done"] for part in more if part.get("done") is not None]
+    if done:
+        whole["done"] = done[-1]
+    return [last._replace(json=json.dumps(whole))]

@@ -14,7 +14,7 @@ from gateway.wire.events import Draft, Event
 from gateway.wire.fold import select
 from gateway.wire.state import State
 from tests.broker.doubles import COMPLETED, begun, everything, in_loop
-from tests.hub.doubles import Recorder, connect, hub_on, join, nothing_left
+from tests.hub.doubles import LIMITS, Recorder, connect, hub_on, join, nothing_left
 from tests.wire import doubles as wire
 from tests.wire.doubles import BOUNDED
 
@@ -84,9 +84,9 @@ def check(session: Session, whole: list[Event]) -> None:
 class Play:
     """A run and its clients, played step by step."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, **limits: int) -> None:
         self.broker = broker
-        self.hub = hub_on(broker)
+        self.hub = hub_on(broker, limits=LIMITS._replace(**limits))
         self.connections: dict[int, Connection] = {}
         self.sessions: list[Session] = []
         self.current: dict[int, Session] = {}
@@ -158,9 +158,9 @@ class Play:
         assert nothing_left(self.hub)
 
 
-async def case(broker: Broker, steps: list[tuple]) -> None:
+async def case(broker: Broker, steps: list[tuple], **limits: int) -> None:
     await broker.open()
-    play = Play(broker)
+    play = Play(broker, **limits)
     await play.begin()
     for name, *what in steps:
         await getattr(play, name)(*what)
@@ -172,6 +172,15 @@ async def case(broker: Broker, steps: list[tuple]) -> None:
 @settings(BOUNDED, max_examples=150)
 def test_each_client_gets_what_it_is_owed_on_a_log_in_memory(steps):
     in_loop(case(MemoryBroker(), steps), fast=True)
+
+
+@given(st.lists(step, max_size=30))
+@settings(BOUNDED, max_examples=150)
+def test_each_client_gets_what_it_is_owed_when_the_past_is_in_small_pages(steps):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.hub.topic.RECENT_EVENTS", 2)
+        patch.setattr("gateway.hub.hub.MIN_PAGE_BYTES", 400)
+        in_loop(case(MemoryBroker(), steps, max_buffer_bytes=400), fast=True)
 
 
 def test_each_client_gets_what_it_is_owed_on_a_log_in_a_file(tmp_path_factory):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from gateway.wire import events
 from gateway.wire.events import Draft, Event
+from gateway.wire.state import State
 
 # Every property test runs the same bounded set of cases each time.
 BOUNDED = settings(
@@ -80,6 +81,19 @@ def stream(said: list[tuple[str, dict[str, Any]]], *, ending: str | None = None)
     whole = [("run.queued", LIFECYCLE["run.queued"]), ("run.started", {}), *said]
     whole += [(ending, LIFECYCLE[ending])] if ending else []
     return [sealed(offset, type, fields) for offset, (type, fields) in enumerate(whole, start=1)]
+
+
+def state_of(events: list[Event]) -> dict:
+    state = State()
+    for event in events:
+        state.apply(event)
+    return state.fields()
+
+
+def assert_law(whole: list[Event], folded: list[Event]) -> None:
+    """What a folded past promises (gateway.wire.fold, rule 1)."""
+    for length, event in enumerate(folded, start=1):
+        assert state_of(folded[:length]) == state_of([e for e in whole if e.offset <= event.offset])
 
 
 names = st.sampled_from(["a", "b"])

@@ -7,25 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.wire.events import Event
 from gateway.wire.fold import fold, select
-from gateway.wire.state import State
 from gateway.wire.status import AFTER
-from tests.wire.doubles import BOUNDED, MAX, filters, sealed, stream, streams
+from tests.wire.doubles import BOUNDED, MAX, assert_law, filters, sealed, state_of, stream, streams
 
 limits = st.sampled_from([MAX, 400, 250, 1])
-
-
-def state_of(events: list[Event]) -> dict:
-    state = State()
-    for event in events:
-        state.apply(event)
-    return state.fields()
-
-
-def assert_law(whole: list[Event], folded: list[Event]) -> None:
-    for length, event in enumerate(folded, start=1):
-        assert state_of(folded[:length]) == state_of([e for e in whole if e.offset <= event.offset])
 
 
 @given(streams, filters, limits)
@@ -74,7 +60,7 @@ def test_no_joined_event_is_larger_than_allowed(whole, limit):
 def test_nothing_a_client_would_show_of_a_block_is_lost(whole):
     """Text, citations and further fields of the deltas of a block, in order, and its last `done`."""
 
-    def shown(events: list[Event]) -> list:
+    def shown(events) -> list:
         found: dict[str, list] = {}
         for event in events:
             if event.type == "delta":

@@ -1,0 +1,117 @@
+"""What has been folded of the runs' pasts, kept for whoever joins next.
+
+Rule 1: a page says all that was said after one offset up to another: it is for those alone who stand where it begins.
+Rule 2: kept pages follow one another from a run's floor on. A full one never changes; the last one grows at its end.
+Rule 3: all that is kept weighs at most MAX_BYTES. The run that nobody has joined for the longest time goes first.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from gateway.wire.events import Event
+from gateway.wire.fold import fold
+
+MAX_BYTES = 8 << 20
+RUN_SHARE = 8  # so a run as long as you like cannot drive out all others
+PAGE_BYTES = 256 * 1024
+_BESIDE_JSON = 300  # what an event's objects take, about
+_EMPTY = 1000  # and a page's own
+
+
+class Page:
+    """`events` fold everything after `after` up to `upto`; `first` is the offset of the first that was there (0: none).
+
+    `growing` is held by whoever reads on for all who wait.
+    """
+
+    __slots__ = ("after", "bytes", "events", "first", "growing", "upto")
+
+    def __init__(self, after: int) -> None:
+        self.after = self.upto = after
+        self.events: list[Event] = []
+        self.bytes = 0
+        self.first = 0
+        self.growing = asyncio.Lock()
+
+    def add(self, events: Sequence[Event], *, max_bytes: int) -> None:
+        """What comes right behind `upto`; no joined event's own fields exceed `max_bytes`."""
+        last = self.events[-1:]
+        folded = fold([*last, *events], max_bytes=max_bytes)
+        self.events[-1:] = folded
+        self.bytes += sum(len(event.json) for event in folded) - sum(len(event.json) for event in last)
+        self.first = self.first or events[0].offset
+        self.upto = events[-1].offset
+
+    @property
+    def weight(self) -> int:
+        return _EMPTY + self.bytes + _BESIDE_JSON * len(self.events)
+
+
+class _Past:
+    """The kept pages of one run, by where they begin."""
+
+    __slots__ = ("floor", "last", "pages", "weight")
+
+    def __init__(self, floor: int) -> None:
+        self.floor = floor
+        self.pages: dict[int, Page] = {}
+        self.last: Page | None = None
+        self.weight = 0
+
+
+class Pasts:
+    """The kept pages of all runs. `page_bytes`: a page is full when it has half of that, so no read need be small."""
+
+    def __init__(self, *, page_bytes: int = PAGE_BYTES, max_bytes: int = MAX_BYTES) -> None:
+        self.page_bytes = page_bytes
+        self.weight = 0
+        self._max_bytes = max_bytes
+        self._pasts: OrderedDict[str, _Past] = OrderedDict()
+
+    def __contains__(self, run: str) -> bool:
+        return run in self._pasts
+
+    def full(self, page: Page) -> bool:
+        return 2 * page.bytes >= self.page_bytes
+
+    def page(self, run: str, after: int, *, floor: int) -> Page:
+        """The page that begins after this offset: as far as it is kept, or empty."""
+        past = self._pasts.get(run)
+        if past is not None and past.floor != floor:  # its beginning is gone
+            self.forget(run)
+            past = None
+        if past is None:
+            if after != floor:
+                return Page(after)
+            past = self._pasts[run] = _Past(floor)
+        self._pasts.move_to_end(run)
+        return past.pages.get(after) or self._begun(past, after)
+
+    def _begun(self, past: _Past, after: int) -> Page:
+        """A new page, kept if it follows the last one and the run has not had its share."""
+        page, last = Page(after), past.last
+        follows = after == past.floor if last is None else after == last.upto and self.full(last)
+        if follows and past.weight < self._max_bytes // RUN_SHARE:
+            past.pages[after] = past.last = page
+            self._weigh(past, page.weight)
+        return page
+
+    def add(self, run: str, page: Page, events: Sequence[Event], *, max_bytes: int) -> None:
+        """Let a page of this run grow, whether it is still kept or not."""
+        before = page.weight
+        page.add(events, max_bytes=max_bytes)
+        past = self._pasts.get(run)
+        if past is not None and past.pages.get(page.after) is page:
+            self._weigh(past, page.weight - before)
+
+    def forget(self, run: str) -> None:
+        past = self._pasts.pop(run, None)
+        if past is not None:
+            self.weight -= past.weight
+
+    def _weigh(self, past: _Past, more: int) -> None:
+        past.weight += more
+        self.weight += more
+        while self.weight > self._max_bytes:
+            self.forget(next(iter(self._pasts)))
