@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 
 from quart import Response
 from quart.utils import encode_headers
+from quart.wrappers.response import DataBody
 from werkzeug.datastructures import Headers
 from werkzeug.sansio.request import Request as Handshake
 
@@ -183,6 +184,9 @@ async def send_response(response: Response, send: Send, *, prefix: str) -> None:
     del response
     await send(start)
     del start
+    if isinstance(chunks, DataBody):
+        await send({"type": f"{prefix}.body", "body": chunks.data, "more_body": False})
+        return
     async with chunks as body:
         async for chunk in body:
             await send({"type": f"{prefix}.body", "body": chunk, "more_body": True})

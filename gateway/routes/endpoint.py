@@ -8,7 +8,7 @@ Rule 2: whatever goes wrong leaves as problem+json, and never with a traceback.
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -93,12 +93,11 @@ class Call:
     async def raw_body(self) -> bytes:
         """Raises TooLarge, and Invalid when the client does not go on sending."""
         try:
-            data: bytes = await self.request.get_data(False, False, False)
+            return await self.request.take_body()
         except RequestEntityTooLarge:
             raise TooLarge(detail=f"at most {self.services.max_body_bytes} bytes are taken") from None
         except RequestTimeout:
             raise Invalid(detail="the body did not come in whole in time") from None
-        return data
 
     async def body(self, model: type[M]) -> M:
         """The JSON body; none at all counts as `{}`. Raises TooLarge, Invalid."""
@@ -177,10 +176,8 @@ async def answer(
     visit.subject = principal.subject
     services.rates.subject(principal.subject)
     principal.require(*endpoint.scopes)
-    call = Call(services, request, principal)
-    if run is not None:
-        call = replace(call, run_or_none=await services.runs.views.find(call.caller, run))
-    response = await endpoint.handler(call)
+    found = await services.runs.views.find(caller(principal), run) if run is not None else None
+    response = await endpoint.handler(Call(services, request, principal, found))
     await request.body.received()  # also where no body is taken: a reply to half a request is often lost
     return response
 
