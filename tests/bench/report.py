@@ -108,7 +108,8 @@ def rows(figures: Figures) -> Iterator[Row]:
     join = figures["join"]
     extra = join["frames"] - join["empty_frames"]
     yield Row("frames", f"frames of {join['deltas']} deltas in one block, joined folded", extra, "")
-    note = f" ({_with(join['ms'], 'ms')})"
+    first = _with(join["first_ms"] / join["first_empty_ms"], TIMES)
+    note = f" ({_with(join['ms'], 'ms')}; the first to join: {first}, {_with(join['first_ms'], 'ms')})"
     yield Row("join", "time to join it, of an empty run's", join["ms"] / join["empty_ms"], TIMES, note=note)
     where, held = max(figures["held"].items(), key=lambda item: item[1]["computed_ms"])
     note = f" ({where})"

@@ -148,17 +148,17 @@ def test_a_run_as_long_as_you_like_has_its_share_and_the_rest_of_it_is_not_kept(
 def test_a_page_is_for_those_alone_who_stand_where_it_begins():
     pasts = Pasts(page_bytes=600)
     whole = stream([("delta", {"block": "b", "delta": "x" * 20})] * 8)
-    fill(pasts, [whole[:8]])
-    (first,), weight = chain(pasts), Page(8).weight
-    assert (first.upto, pasts.full(first), pasts.weight) == (8, True, first.weight + weight)
-    pasts.add(RUN, pasts.page(RUN, 8, floor=0), whole[8:], max_bytes=MAX)
-    first, second = chain(pasts)
-    weight = pasts.weight
+    first = pasts.page(RUN, 0, floor=0)
+    pasts.add(RUN, first, whole[:8], max_bytes=MAX)
+    assert pasts.full(first)
+    assert pasts.page(RUN, 9, floor=0) is not pasts.page(RUN, 9, floor=0)
+    second = pasts.page(RUN, 8, floor=0)
+    pasts.add(RUN, second, whole[8:], max_bytes=MAX)
+    assert not pasts.full(second)
     for offset in range(1, 20):
         page = pasts.page(RUN, offset, floor=0)
         assert page is second if offset == 8 else (page.events, page.upto) == ([], offset)
-    assert not pasts.full(second)
-    assert (chain(pasts), pasts.weight) == ([first, second], weight)
+    assert (chain(pasts), pasts.weight) == ([first, second], first.weight + second.weight)
 
 
 def test_a_run_whose_beginning_is_gone_is_begun_anew():

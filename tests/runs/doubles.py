@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from gateway.broker import Broker, MemoryBroker, Run, Visible
@@ -105,13 +106,21 @@ def registry(**functions: Any) -> Registry:
     return made
 
 
-def service(broker: Broker | None = None, *, limits: Limits = LIMITS, **functions: Any) -> Runs:
+def service(
+    broker: Broker | None = None,
+    *,
+    limits: Limits = LIMITS,
+    retention: Policy = KEPT,
+    erased: Callable[[str], None] = lambda _run: None,
+    **functions: Any,
+) -> Runs:
     loop = asyncio.get_running_loop()
     return Runs(
         broker if broker is not None else MemoryBroker(),
         registry(**functions),
         limits=limits,
-        retention=KEPT,
+        retention=retention,
+        erased=erased,
         now=lambda: 1_763_580_000 + loop.time(),
     )
 
