@@ -30,6 +30,7 @@ class Target(NamedTuple):
 TARGETS = {
     "delivery sse": (Target(1, NCHAN), Target(1.7, FLOOR), Target(0.2, STARLETTE)),
     "delivery websocket": (Target(1.1, NCHAN), Target(0.25, STARLETTE)),
+    "growth sse": (Target(1.2, FLOOR),),
     "tokens": (Target(0.5, STARLETTE),),
     "connect sse": (Target(0.8, STARLETTE),),
     "memory sse": (Target(24),),
@@ -84,6 +85,9 @@ def rows(figures: Figures) -> Iterator[Row]:
         middle = _level(servers["Runcast"], crowd)["p50_ms"]
         row = _row(f"delay {kind}", "its delay, p99", late, "ms")
         yield row._replace(note=f" (p50 {_with(middle, 'ms')})")
+        most = max(level["viewers"] for level in servers["Runcast"]["levels"])
+        growth = {server: _level(each, most)["cpu_us"] / at_crowd[server] for server, each in servers.items()}
+        yield _row(f"growth {kind}", f"a delivery to {most} viewers costs, of that", growth, TIMES)
     tokens = figures["tokens"]["servers"]
     each = {server: found["cpu_us"] for server, found in tokens.items()}
     many = f"{tokens['Runcast']['viewers']} runs {TIMES} {figures['counts']['tokens_a_s']}/s"
@@ -97,13 +101,14 @@ def rows(figures: Figures) -> Iterator[Row]:
             ("memory", "memory of an idle connection", "kib_each", "KiB"),
         ):
             yield _row(f"{key} {kind}", f"{what}, {name}", {s: f[field] for s, f in servers.items()}, unit)
-    most = max(level["viewers"] for level in figures["broadcast"]["sse"]["Runcast"]["levels"])
     beats = {kind: servers["Runcast"]["heartbeats_percent"] for kind, servers in figures["broadcast"].items()}
     note = f" (SSE {beats['sse']:g} %)"
     yield Row("heartbeats", f"heartbeats to {most} idle WebSockets, of a core", beats["websocket"], "%", note=note)
     for key in ("ping", "cancel"):
         reply = figures["replies"][key]
         note = f" (p50 {_with(reply['p50_ms'], 'ms')})"
+        if key == "cancel":
+            note += f", {_with(reply['p99_ms'] / figures['replies']['ping']['p99_ms'], TIMES)} that of `ping`"
         yield Row(key, f"reply to `{key}` beside {crowd} WebSockets, p99", reply["p99_ms"], "ms", note=note)
     join = figures["join"]
     extra = join["frames"] - join["empty_frames"]
