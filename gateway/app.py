@@ -1,4 +1,7 @@
-"""The composition root: the only place that chooses implementations and puts the rooms together."""
+"""The composition root: the only place that chooses implementations and puts the rooms together.
+
+Longer than others: the order in which all of it begins and ends is read in one piece.
+"""
 
 import asyncio
 import secrets

@@ -1,6 +1,8 @@
 """Front ends that were written for other servers, unchanged in a real Chromium, at their own addresses.
 
 The pages in `front_ends/` are such front ends. They are served from the gateway's own origin, as behind a proxy.
+
+Over 300 lines, because all pages are visited in one way, and share one browser.
 """
 
 import json

@@ -1,4 +1,7 @@
-"""What Prometheus is told moves as things happen, and only those see it who may."""
+"""What Prometheus is told moves as things happen, and only those see it who may.
+
+Over 300 lines, because one gateway's numbers are moved by every kind of thing that happens to it.
+"""
 
 import asyncio
 

@@ -1,4 +1,7 @@
-"""The command line `runcast`: in a terminal, in a pipe, with whatever goes wrong."""
+"""The command line `runcast`: in a terminal, in a pipe, with whatever goes wrong.
+
+Over 300 lines, because every command is asked in the same two ways: in a pipe and in a terminal.
+"""
 
 import asyncio
 import contextlib
