@@ -11,7 +11,7 @@ import runcast.follow
 import runcast.policy
 import runcast.transports
 from runcast import Client, Gap, Unreachable
-from tests.e2e.clients import PATIENCE_S, caller, finished, published, served, started
+from tests.e2e.clients import PATIENCE_S, answering, caller, finished, published, served, started
 from tests.e2e.following import TRANSPORTS, Seen, client_of, collected
 from tests.e2e.middle import Middle
 from tests.e2e.process import free_port, token
@@ -27,14 +27,7 @@ async def test_nobody_there_is_told_after_the_retries():
 
 
 async def test_something_else_in_the_gateways_place_is_told():
-    async def answer(reader, writer):
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server, Client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", max_retries=1) as client:
+    async with answering("hello") as port, Client(f"http://127.0.0.1:{port}", max_retries=1) as client:
         with pytest.raises(Unreachable, match="not in JSON"):
             await client.start("words")
         with pytest.raises(Unreachable):

@@ -6,14 +6,8 @@ import contextlib
 import httpx
 import pytest
 
-from tests.e2e.clients import assert_problem, authorization, caller, exchange, head
+from tests.e2e.clients import assert_problem, authorization, exchange, head
 from tests.e2e.process import bearer, token
-
-
-@pytest.fixture
-async def client(gateway):
-    async with caller(gateway) as client:
-        yield client
 
 
 @pytest.mark.parametrize(

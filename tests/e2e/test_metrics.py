@@ -41,12 +41,6 @@ def gateway(tmp_path_factory):
         yield running
 
 
-@pytest.fixture
-async def client(gateway):
-    async with caller(gateway) as client:
-        yield client
-
-
 async def scraped(gateway) -> dict[str, float]:
     """Every sample by its name and labels, as Prometheus would write them; the exposition must parse."""
     async with httpx.AsyncClient(base_url=gateway.url) as client:

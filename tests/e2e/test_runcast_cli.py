@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 from unittest import mock
 
@@ -263,12 +264,19 @@ def watched(gateway) -> tuple[str, Terminal]:
     return run, Terminal("runcast", "watch", run, environment=environment(gateway))
 
 
-def test_ctrl_c_asks_and_a_yes_cancels(gateway):
+@contextlib.contextmanager
+def interrupted(gateway) -> Iterator[tuple[str, Terminal]]:
+    """A run that is watched, just after Ctrl-C."""
     run, terminal = watched(gateway)
     with terminal:
         terminal.until("on on")
         terminal.press(CTRL_C)
         terminal.until("Cancel the run?")
+        yield run, terminal
+
+
+def test_ctrl_c_asks_and_a_yes_cancels(gateway):
+    with interrupted(gateway) as (run, terminal):
         terminal.press("y\n")
         terminal.until("The run was cancelled.")
         assert terminal.status() == 4
@@ -277,11 +285,7 @@ def test_ctrl_c_asks_and_a_yes_cancels(gateway):
 
 @pytest.mark.parametrize("keys", ["\n", "n\n", CTRL_C])
 def test_anything_else_and_a_second_ctrl_c_only_leave(gateway, keys):
-    run, terminal = watched(gateway)
-    with terminal:
-        terminal.until("on on")
-        terminal.press(CTRL_C)
-        terminal.until("Cancel the run?")
+    with interrupted(gateway) as (run, terminal):
         terminal.press(keys)
         terminal.until(f"The run goes on: runcast watch {run}")
         assert terminal.status() == 130
@@ -290,11 +294,7 @@ def test_anything_else_and_a_second_ctrl_c_only_leave(gateway, keys):
 
 
 def test_a_run_that_ends_while_it_asks_is_told(gateway):
-    run, terminal = watched(gateway)
-    with terminal:
-        terminal.until("on on")
-        terminal.press(CTRL_C)
-        terminal.until("Cancel the run?")
+    with interrupted(gateway) as (run, terminal):
         said(gateway, "cancel", run)
         assert terminal.status() == 4
 
