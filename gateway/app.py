@@ -33,6 +33,7 @@ from gateway.hub import Hub, Pace
 from gateway.hub import Limits as HubLimits
 from gateway.metrics import Metrics, Sources
 from gateway.routes import (
+    ENDPOINTS,
     Addresses,
     Alias,
     AliasError,
@@ -124,7 +125,7 @@ class Gateway:
             audit=audit,
             metrics=self.metrics.exposition,
             metrics_for=settings.metrics,
-            aliases=aliases_of(settings),
+            endpoints=(*ENDPOINTS, *aliases_of(settings)),
         )
         self.app = Quart("gateway", static_folder=None)
         self.app.request_class = BoundedRequest
