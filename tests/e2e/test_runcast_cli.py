@@ -65,6 +65,19 @@ def state_of(gateway, run: str) -> dict:
     return httpx.get(f"{gateway.url}/runs/{run}", headers=bearer()).json()
 
 
+def question_of(gateway, run: str) -> str:
+    """The id of the question that a run asks."""
+    end, cursor = time.monotonic() + 20, "0"
+    while time.monotonic() < end:
+        query = {"wait": 5, "after": cursor}
+        told = httpx.get(f"{gateway.url}/runs/{run}/events", params=query, headers=bearer(), timeout=20).json()
+        cursor = told["cursor"]
+        for event in told["events"]:
+            if event["type"] == "input.requested":
+                return event["input_id"]
+    raise AssertionError("nothing is asked")
+
+
 def until_status(gateway, run: str, status: str) -> None:
     end = time.monotonic() + 20
     while state_of(gateway, run)["status"] != status:
@@ -230,6 +243,45 @@ def test_a_question_is_shown_and_answered(gateway):
         said(gateway, "input", run, question, "12")
         terminal.until("12\n")
         assert terminal.status() == 0
+
+
+def test_a_question_is_put_to_whoever_watches(gateway):
+    run = said(gateway, "start", "asking")
+    with Terminal("runcast", "watch", run, environment=environment(gateway)) as terminal:
+        terminal.until("How many? [Enter: leave it to others]: ")
+        terminal.press("many\n")
+        terminal.until("(input.invalid)")
+        terminal.until("How many? [Enter: leave it to others]: ", times=2)
+        terminal.press("12\n")
+        terminal.until("completed")
+        assert terminal.status() == 0
+        assert terminal.screen.rstrip().endswith("12")
+
+
+def test_a_question_that_is_passed_over_is_not_put_again(gateway):
+    run = said(gateway, "start", "asking")
+    with Terminal("runcast", "watch", run, environment=environment(gateway)) as terminal:
+        terminal.until("[Enter: leave it to others]: ")
+        terminal.press("\n")
+        hint = f"runcast input {run} "
+        terminal.until(hint, times=terminal.screen.count(hint) + 1)  # the picture moves again
+        terminal.press(CTRL_C)
+        terminal.until("Cancel the run?")
+        terminal.press("y\n")
+        assert terminal.status() == 4
+        assert terminal.screen.count("[Enter: leave it to others]: ") == 1
+
+
+def test_without_a_terminal_a_question_is_only_shown(gateway):
+    run = said(gateway, "start", "asking")
+    with subprocess.Popen(
+        [sys.executable, "-m", "runcast", "watch", run], env={**os.environ, **environment(gateway)},
+        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as watching:  # fmt: skip
+        said(gateway, "input", run, question_of(gateway, run), "12")
+        shown = watching.communicate(timeout=20)[1]
+    assert ("input.requested" in shown, "input.received" in shown, "[Enter" in shown) == (True, True, False)
+    assert watching.returncode == 0
 
 
 def test_pipelines_are_listed_with_their_fields(gateway):
