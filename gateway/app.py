@@ -1,6 +1,6 @@
 """The composition root: the only place that chooses implementations and puts the rooms together.
 
-Longer than others: what every room is made of stands here side by side.
+Longer than others: the order in which all of it begins and ends is read in one piece.
 """
 
 import asyncio
@@ -33,6 +33,7 @@ from gateway.hub import Hub, Pace
 from gateway.hub import Limits as HubLimits
 from gateway.metrics import Metrics, Sources
 from gateway.routes import (
+    ENDPOINTS,
     Addresses,
     Alias,
     AliasError,
@@ -131,7 +132,7 @@ class Gateway:
             audit=audit,
             metrics=self.metrics.exposition,
             metrics_for=settings.metrics,
-            aliases=aliases_of(settings),
+            endpoints=(*ENDPOINTS, *aliases_of(settings)),
         )
         self.app = Quart("gateway", static_folder=None)
         self.app.request_class = BoundedRequest

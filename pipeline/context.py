@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextvars import ContextVar, Token
+from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
@@ -169,23 +170,19 @@ async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs)
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[R] = loop.create_future()
 
-    def settle(result: R | None, error: BaseException | None) -> None:
-        if outcome.done():
-            return
-        if error is not None:
-            outcome.set_exception(error)
-        else:
-            outcome.set_result(result)  # type: ignore[arg-type]  # None only when R is None
+    def settle(tell: Callable[[], None]) -> None:
+        if not outcome.done():
+            tell()
 
     def work() -> None:
-        result, failure = None, None
         try:
-            result = function(*args, **kwargs)
+            tell = partial(outcome.set_result, function(*args, **kwargs))
         except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the caller
             # StopIteration cannot travel through a future.
             failure = RuntimeError(repr(error)) if isinstance(error, StopIteration) else error
+            tell = partial(outcome.set_exception, failure)
         with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to tell
-            loop.call_soon_threadsafe(settle, result, failure)
+            loop.call_soon_threadsafe(settle, tell)
 
     threading.Thread(target=work, name=getattr(function, "__name__", "in_thread"), daemon=True).start()
     return await outcome

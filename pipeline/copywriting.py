@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, Literal, Protocol, get_args
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader
 from pydantic import BaseModel, Field
 
 from pipeline.documents import plural
@@ -22,6 +22,7 @@ from pipeline.models import Request, Source
 from pipeline.models.extractive import Extractive, escape
 from pipeline.models.rank import terms
 from pipeline.models.sentences import flat
+from pipeline.prompting import environment
 
 Channel = Literal["email", "landing_page", "social", "ad", "blog", "sms"]
 CHANNELS: Final[tuple[Channel, ...]] = get_args(Channel)
@@ -161,10 +162,8 @@ def frame_terms() -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def templates() -> Environment:
-    """The templates of campaigns."""
-    loader = PackageLoader("pipeline", "prompts/campaign")
-    # Plain text and Markdown; what is quoted in Markdown is escaped by `escape`.
-    return Environment(loader=loader, autoescape=False, undefined=StrictUndefined, trim_blocks=True)  # nosec B701 # noqa: S701 - see above
+    """The templates of campaigns; what is quoted in Markdown is escaped by `escape`."""
+    return environment("prompts/campaign", trim_blocks=True)
 
 
 def leads(facts: Sequence[Fact]) -> list[Fact]:

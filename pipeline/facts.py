@@ -7,8 +7,6 @@ Ranking is that of `pipeline.models.rank`; what is judged here is only whether a
 advertisement.
 """
 
-# ruff: noqa: RUF001 - typographic marks are what these patterns are about
-
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence

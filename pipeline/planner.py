@@ -28,7 +28,7 @@ _OCCURS = re.compile(
     re.IGNORECASE,
 )
 _SPOKEN: Final = (
-    (r"(?<=\d)\s*(?:multiplied by|times|[×·])\s*(?=[\d(.-])", " * "),  # noqa: RUF001
+    (r"(?<=\d)\s*(?:multiplied by|times|[×·])\s*(?=[\d(.-])", " * "),
     (r"(?<=[\d)])\s*(?:divided by|÷)\s*(?=[\d(.-])", " / "),
     (r"(?<=[\d)])\s+plus\s+(?=[\d(.-])", " + "),
     (r"(?<=[\d)])\s+minus\s+(?=[\d(.-])", " - "),
@@ -36,7 +36,7 @@ _SPOKEN: Final = (
     (r"(\d+(?:\.\d+)?)\s*(?:%|percent|per cent)\s+of\s+(\d+(?:\.\d+)?)", r"\1 / 100 * \2"),
     (r"(?<=[\d)])\s*to the power of\s*(?=\d)|(?<=[\d)])\s*\^\s*(?=[\d(-])", " ** "),
     (r"(?<=\d),(?=\d{3}(?!\d))", ""),
-    (r"−", "-"),  # noqa: RUF001
+    (r"−", "-"),
 )
 _EXPRESSION = re.compile(
     rf"(?<![\w.])(?:[(+-]\s*)*(?:(?:{'|'.join(FUNCTIONS)})\s*\(|\d|\.\d|pi\b)"

@@ -9,13 +9,22 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
+def environment(folder: str, *, trim_blocks: bool = False) -> Environment:
+    """The templates of a folder of the package; a name that nothing was given for is an error."""
+    loader = PackageLoader("pipeline", folder)
+    return Environment(
+        loader=loader,
+        undefined=StrictUndefined,
+        trim_blocks=trim_blocks,
+        autoescape=False,  # nosec B701 # noqa: S701 - Markdown and plain text, not HTML
+    )
+
+
 @lru_cache(maxsize=1)
 def prompts() -> Environment:
-    """The templates, every one compiled, so that a broken one shows before anything is written."""
-    loader = PackageLoader("pipeline", "prompts")
-    # Markdown and plain prompts, not HTML.
-    made = Environment(loader=loader, autoescape=False, undefined=StrictUndefined, keep_trailing_newline=False)  # nosec B701 # noqa: S701
-    for name in loader.list_templates():
+    """The prompts, every one compiled, so that a broken one shows before anything is written."""
+    made = environment("prompts")
+    for name in made.list_templates():
         if name.endswith(".md.j2"):
             made.get_template(name)
     return made

@@ -148,7 +148,7 @@ def _fitness(sentence: Sentence, query: str) -> float:
     """How well a sentence could answer: one that holds what is asked for, whole, and neither a scrap nor a page."""
     count = len(words(sentence.text))
     fitness = 1.0 if 6 <= count <= 60 else 0.6
-    if not ended(sentence.text) or sentence.text.rstrip("\"'”’").endswith("?"):  # noqa: RUF001 - closing quotes
+    if not ended(sentence.text) or sentence.text.rstrip("\"'”’").endswith("?"):
         fitness *= 0.6
     asked = next((sign for word, sign in _WANTS.items() if re.search(rf"\b{word}\b", query, re.IGNORECASE)), None)
     return fitness * (1.3 if asked is not None and asked.search(sentence.text) else 1.0)

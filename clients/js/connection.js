@@ -292,6 +292,8 @@ export class Connection {
     } else if (frame.type === "cursor") {
       if (subscription && parseCursor(frame["cursor"])) subscription.cursor = frame["cursor"];
       if (frame["done"]) this.#done(frame["run"], "terminal");
+    } else if (frame.type === "reply" && !frame["ok"]) {
+      return; // a refusal earns nothing: no fresh count of failures, no further token
     } else {
       this.#decide({ type: "frame" });
       if (!subscription) return;

@@ -30,7 +30,7 @@
 
 /**
  * - `begin`: also when the connection was ended here, to be opened for other runs; `attempt`: one is now being opened
- * - `hello`; `frame`: any frame after it; `polled`: a long-poll was answered (`early`: empty, long before its time)
+ * - `hello`; `frame`: any frame after it, but no reply that refuses; `polled`: a long-poll was answered (`early`: empty, long before its time)
  * - `reconnect`, `expiring`: those control frames; `renewed`: the connection has a fresh token
  * - `refused`: this transport cannot be had; `open_timeout`: no hello in time
  * - `unreachable`: no answer at all, whatever the transport; `lost`: ended, or silent for too long
@@ -167,6 +167,7 @@ function answered(state, { status, retry_after_ms = null }, chance) {
   if (status === 401) return freshToken(state, chance);
   if (status === 403) return stop(state, "forbidden");
   if (status === 404) return stop(state, "not_found");
+  if (status === 400 || status === 422) return stop(state, "protocol"); // wrong in itself, on every way
   const transient = status === 408 || status === 429 || status >= 500;
   return transient && status !== 501 ? fail(state, chance, retry_after_ms) : fallBack(state, chance);
 }

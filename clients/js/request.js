@@ -5,6 +5,8 @@ import { problemOf } from "./api.js";
 /** @typedef {import("./policy.js").Outcome} Outcome */
 /** @typedef {import("./transports.js").Target} Target */
 
+const FINAL = [400, 403, 404, 422];
+
 /** @param {string} run */
 export function pathOf(run) {
   return `/runs/${encodeURIComponent(run)}/events`;
@@ -27,7 +29,7 @@ export async function get({ base, replay, token, signal, fetch, refused }, path,
     const { status, retry_after_ms } = problem;
     if (method === "GET") {
       // A refusal in other words than the gateway's comes from something between: it speaks of this way, not of the run.
-      if ((status === 403 || status === 404) && problem.code.startsWith("http.")) return { type: "refused" };
+      if (FINAL.includes(status) && problem.code.startsWith("http.")) return { type: "refused" };
       refused(problem);
     }
     return { type: "status", status, retry_after_ms };

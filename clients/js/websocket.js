@@ -117,5 +117,6 @@ export function overWebSocket({ base, joins, replay, token, signal, deliver, gon
 function refusal({ code, retryable, retry_after_ms = undefined }) {
   if (code === "auth.forbidden") return { type: "status", status: 403 };
   if (code.startsWith("auth.")) return { type: "status", status: 401 };
+  if (code === "input.invalid") return { type: "status", status: 422 };
   return retryable ? { type: "status", status: 503, retry_after_ms } : { type: "refused" };
 }

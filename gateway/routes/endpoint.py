@@ -19,7 +19,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
 from gateway.auth import Presented, Principal, Scope
 from gateway.broker import Run
-from gateway.errors import Internal, Invalid, Problem, TooLarge, Unauthorized
+from gateway.errors import Internal, Invalid, NotFound, Problem, TooLarge, Unauthorized
 from gateway.routes.audit import Visit, visit_of
 from gateway.routes.request import BoundedRequest
 from gateway.routes.services import Services, caller
@@ -74,7 +74,8 @@ class Call:
     @property
     def run(self) -> Run:
         """The run that the path names; it is there and may be seen."""
-        assert self.run_or_none is not None  # nosec B101 # noqa: S101 - for the type checker: `answer` found it
+        if self.run_or_none is None:
+            raise NotFound("run.not_found")
         return self.run_or_none
 
     @property

@@ -5,8 +5,10 @@ the same headers go out and the same words stand in the audit.
 Rule 2: refusing is cheaper than serving. An address that asks too often is refused before its request is read.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from quart import Response
 
@@ -37,6 +39,8 @@ PREFLIGHT = {
     " X-Request-Id",
     "Access-Control-Max-Age": "600",
 }
+# As a client writes to a proxy, and may write to any server; a user's name is part of no such address.
+_ABSOLUTE = re.compile(rb"https?://([^/@]+)(/.*)?", re.IGNORECASE)
 _STARTS = frozenset({"http.response.start", "websocket.http.response.start"})
 
 
@@ -52,6 +56,8 @@ class Gate:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
+        if not scope["path"].startswith("/"):
+            scope = _origin_form(scope)
         headers = dict(scope["headers"])
         client = scope.get("client")
         visit = scope[VISIT] = Visit(
@@ -104,6 +110,16 @@ class Gate:
         if scope["type"] == "websocket":
             return await refuse(problem, None)
         return await refuse_call(problem, self._services, bodiless(scope))
+
+
+def _origin_form(scope: Scope) -> Scope:
+    """A request for a whole address as one for its path; its host is the request's (RFC 9112, section 3.2.2)."""
+    absolute = _ABSOLUTE.fullmatch(scope.get("raw_path") or b"")
+    if absolute is None:
+        return {**scope, "path": "/*"}  # no address at all, and nothing is at this one
+    host, path = absolute[1], absolute[2] or b"/"
+    others = [header for header in scope["headers"] if header[0] != b"host"]
+    return {**scope, "path": unquote(path.decode("ascii")), "raw_path": path, "headers": [(b"host", host), *others]}
 
 
 class Outgoing:

@@ -149,12 +149,12 @@ async def event_schema(call: Call) -> Response:
 
 @meta.add("GET", "/openapi.json", "This API as OpenAPI 3.1.", public=True)
 async def openapi_document(call: Call) -> Response:
-    return reply(openapi.document(call.services.aliases))
+    return reply(openapi.document(call.services.endpoints))
 
 
 @meta.add("GET", "/docs", "This API to read.", public=True, media="text/html")
 async def docs(call: Call) -> Response:
-    return Response(openapi.page(call.services.aliases), 200, PAGE_HEADERS, content_type="text/html; charset=utf-8")
+    return Response(openapi.page(call.services.endpoints), 200, PAGE_HEADERS, content_type="text/html; charset=utf-8")
 
 
 @meta.add("GET", "/", "The console.", public=True, media="text/html")

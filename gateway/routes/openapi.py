@@ -21,17 +21,9 @@ _HEADERS: dict[str, dict[str, Any]] = {
 }
 
 
-def _fixed() -> tuple[Endpoint, ...]:
-    # The declarations include the addresses of this very document.
-    from gateway.routes.register import ENDPOINTS  # noqa: PLC0415 - see above
-
-    return ENDPOINTS
-
-
 @cache
-def document(aliases: tuple[Endpoint, ...]) -> bytes:
-    """The OpenAPI document of the fixed addresses and their aliases, as JSON."""
-    endpoints = (*_fixed(), *aliases)
+def document(endpoints: tuple[Endpoint, ...]) -> bytes:
+    """The OpenAPI document of these addresses, as JSON."""
     models = [e.body for e in endpoints if e.body is not None]
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     schemas: dict[str, Any] = {**definitions.get("$defs", {}), "Problem": _problem_schema()}
@@ -157,9 +149,9 @@ def _problem_schema() -> dict[str, Any]:
 
 
 @cache
-def page(aliases: tuple[Endpoint, ...]) -> str:
+def page(endpoints: tuple[Endpoint, ...]) -> str:
     """The document as one plain HTML page, without scripts."""
-    described = json.loads(document(aliases))
+    described = json.loads(document(endpoints))
     schemas = described["components"]["schemas"]
     parts = [
         _described(path, method, operation, schemas)

@@ -23,8 +23,7 @@ SOCKET_PATH = "/ws"
 
 def register(app: Quart, services: Services) -> None:
     app.url_map.merge_slashes = False  # an address has one spelling: no redirects
-    endpoints = (*ENDPOINTS, *services.aliases)
-    for endpoint in endpoints:
+    for endpoint in services.endpoints:
         app.add_url_rule(
             endpoint.path.replace("{", "<").replace("}", ">"),
             endpoint=f"{endpoint.method} {endpoint.path}",
@@ -38,7 +37,7 @@ def register(app: Quart, services: Services) -> None:
         return await Socket(services, _behind(websocket)).serve()
 
     # How Quart takes middleware.
-    gate = Gate(Door(app.asgi_app, services, endpoints), services)
+    gate = Gate(Door(app.asgi_app, services, services.endpoints), services)
     app.asgi_app = cast("Any", gate)  # type: ignore[method-assign]  # as Quart takes it
 
     @app.errorhandler(HTTPException)

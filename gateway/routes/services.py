@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Services:
     """`console` and `js` are folders of static files; `console_token` mints the development token, if there is one.
 
-    `metrics` gives the Prometheus text, `metrics_for` says who may see it (setting `RUNCAST_METRICS`). `aliases` are
-    addresses beside the fixed ones.
+    `metrics` gives the Prometheus text, `metrics_for` says who may see it (setting `RUNCAST_METRICS`). `endpoints` are
+    all addresses, the operator's aliases among them.
     """
 
     runs: Runs
@@ -44,7 +44,7 @@ class Services:
     audit: Audit
     metrics: Callable[[], Awaitable[bytes]]
     metrics_for: str
-    aliases: "tuple[Endpoint, ...]" = ()
+    endpoints: "tuple[Endpoint, ...]"
 
 
 def caller(principal: Principal) -> Caller:

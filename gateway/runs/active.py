@@ -51,6 +51,7 @@ class ActiveRun:
         self.ended: asyncio.Future[None] = loop.create_future()
         self.stop: asyncio.Future[Stop] = loop.create_future()
         self.cancel_asked = False
+        self.ending = False
         self.cancelling_at: float | None = None
         self.published_at = loop.time()
         self._broker = broker
@@ -160,9 +161,12 @@ class ActiveRun:
 
         None when the event cannot follow: the run has ended, or is being cancelled.
         """
+        # As soon as the event has its place, not when it is durable; a second end does not undo the first.
+        before, self.ending = self.ending, True
         try:
             cursor = await self.append(terminal, producer=producer)
         except Conflict as conflict:
+            self.ending = before
             if conflict.code != "run.finished":
                 raise
             return None

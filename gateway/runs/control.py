@@ -48,6 +48,6 @@ class Control:
 
     def _under_control(self, run: Run) -> ActiveRun:
         active = self._roster.get(run.id)
-        if active is None or active.cancel_asked:
+        if active is None or active.cancel_asked or active.ending:
             raise Conflict("run.finished")
         return active

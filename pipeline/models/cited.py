@@ -13,7 +13,7 @@ from pipeline.models.sentences import flat
 MOST_CITE_CHARS = 3_000  # what is longer and not closed was no citation
 _OPEN = re.compile(r"<cite\s+key\s*=\s*[\"']?([^\"'>]{1,80})[\"']?\s*>", re.IGNORECASE)
 _WHOLE = re.compile(_OPEN.pattern + r"(.*?)</cite\s*>", re.IGNORECASE | re.DOTALL)
-_SAME = str.maketrans({"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "–": "-", "—": "-", "‑": "-"})  # noqa: RUF001
+_SAME = str.maketrans({"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "–": "-", "—": "-", "‑": "-"})
 
 
 class Cited:
@@ -68,7 +68,7 @@ class Cited:
     def _own(self, key: str, quote: str) -> str:
         """The quotation as its source spells it; as it is when the source has nothing like it."""
         text = self._texts.get(key, "")
-        for wanted in (quote, quote.strip("\"'“”‘’ ").removesuffix("…").removesuffix("...").strip()):  # noqa: RUF001
+        for wanted in (quote, quote.strip("\"'“”‘’ ").removesuffix("…").removesuffix("...").strip()):
             if wanted in text:
                 return wanted
             if key not in self._plain:

@@ -9,14 +9,12 @@ words, after TextTiling (Hearst, "TextTiling: Segmenting Text into Multi-paragra
 Linguistics 23(1), 1997). `pipeline.models.layout` does the latter and finds the headings.
 """
 
-# ruff: noqa: RUF001 - typographic marks are what these patterns are about
-
 import re
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from pipeline.context import in_thread
 from pipeline.errors import Rejected
@@ -24,6 +22,7 @@ from pipeline.models import Claim, Piece, Request
 from pipeline.models.layout import heading, paragraphs, sections
 from pipeline.models.rank import Ranking, english, select, terms, topic_weights
 from pipeline.models.sentences import MAX_CHARS, Sentence, balanced, ended, flat, shouted, split, word_set, words
+from pipeline.prompting import environment
 
 PHRASE_WORDS = 3
 MOST_CANDIDATES = 700  # the walk is quadratic; beyond this the most promising sentences alone are walked
@@ -63,7 +62,7 @@ class Extractive:
     sources hold nothing that can be quoted.
     """
 
-    async def write(self, prompt: str, request: Request) -> AsyncGenerator[Piece, None]:  # noqa: ARG002  # it cannot read
+    async def write(self, prompt: str, request: Request) -> AsyncGenerator[Piece, None]:  # noqa: ARG002 - it cannot read
         pieces = await in_thread(lambda: list(_pieces(request)))
         for piece in pieces:
             yield piece
@@ -265,8 +264,8 @@ def _phrases(text: str) -> Iterator[Piece]:
 
 @lru_cache(maxsize=1)
 def _templates() -> Environment:
-    # Markdown, not HTML: quotations are escaped by `escape`.
-    return Environment(loader=PackageLoader("pipeline", "prompts"), autoescape=False, undefined=StrictUndefined)  # nosec B701 # noqa: S701 - see above
+    # Quotations are escaped by `escape`.
+    return environment("prompts")
 
 
 def _frame(request: Request) -> tuple[str, str]:

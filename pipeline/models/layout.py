@@ -5,8 +5,6 @@ Rule 2: a heading is made of the sources' own words: a heading that stands there
 section apart from the rest of the sources (scored by tf-idf).
 """
 
-# ruff: noqa: RUF001 - typographic marks are what these patterns are about
-
 import math
 import re
 from collections import Counter, defaultdict

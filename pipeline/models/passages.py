@@ -14,7 +14,7 @@ from pipeline.models.sentences import split, words
 class Passages:
     """A `TextModel` for the section of a text. Raises Rejected when the sources hold nothing that can be quoted."""
 
-    async def write(self, prompt: str, request: Request) -> AsyncGenerator[Piece, None]:  # noqa: ARG002  # it cannot read
+    async def write(self, prompt: str, request: Request) -> AsyncGenerator[Piece, None]:  # noqa: ARG002 - it cannot read
         left, said = request.max_words, False
         for number, source in enumerate(request.sources):
             paragraph = -1

@@ -8,8 +8,6 @@ MMR, Diversity-Based Reranking for Reordering Documents and Producing Summaries"
 the S stemmer (Harman, "How Effective Is Suffixing?", JASIS 42(1), 1991).
 """
 
-# ruff: noqa: RUF001 - typographic marks are what these patterns are about
-
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -4,8 +4,6 @@ Rule 1: a sentence's text is the source's own, with white space collapsed: `flat
 Rule 2: nothing here knows what the text is about.
 """
 
-# ruff: noqa: RUF001 - typographic marks are what these patterns are about
-
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -200,7 +198,7 @@ def _sentences(paragraph: str) -> Iterator[str]:
         yield rest
 
 
-def _divides(before: str, stop: str, after: str) -> bool:  # noqa: PLR0911  # one return for each rule
+def _divides(before: str, stop: str, after: str) -> bool:  # noqa: PLR0911 - one return for each rule
     first = after.lstrip("\"'“‘«([_*")[:1]
     if first.islower():
         return False

@@ -1,4 +1,7 @@
-"""Tokens that are forged, broken or not for us: each is refused, with the right code and without a word of itself."""
+"""Tokens that are forged, broken or not for us: each is refused, with the right code and without a word of itself.
+
+Over 300 lines, most of them the table, which is to be read in one piece.
+"""
 
 import base64
 import hashlib

@@ -3,8 +3,9 @@
 Rule 1: nothing is measured here; the same figures always give the same words.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tests.bench import plot
@@ -52,7 +53,7 @@ class Row(NamedTuple):
     what: str
     value: float
     unit: str
-    peers: dict[str, float] = {}  # noqa: RUF012 - nobody changes it
+    peers: Mapping[str, float] = MappingProxyType({})
     note: str = ""
 
     def met(self, target: Target) -> bool | None:

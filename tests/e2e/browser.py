@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page
 
-from tests.e2e.chromium import ARGUMENTS, CHROMIUM
+from tests.e2e.chromium import chromium
 from tests.e2e.clients import PATIENCE_S, eventually
 from tests.e2e.process import token
 from tests.e2e.proxies import Certificate
@@ -35,19 +35,15 @@ FOLLOW = """
 @asynccontextmanager
 async def launched(made: Certificate | None = None) -> AsyncIterator[Browser]:
     """A browser that takes this certificate for a good one."""
-    arguments = list(ARGUMENTS)
+    arguments = []
     if made is not None:
         key = x509.load_pem_x509_certificate(made.crt.read_bytes()).public_key()
         written = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         digest = hashes.Hash(hashes.SHA256())
         digest.update(written)
         arguments.append(f"--ignore-certificate-errors-spki-list={base64.b64encode(digest.finalize()).decode()}")
-    async with async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        try:
-            yield browser
-        finally:
-            await browser.close()
+    async with chromium(*arguments) as browser:
+        yield browser
 
 
 class Tab:

@@ -68,6 +68,12 @@ async def log_of(client: httpx.AsyncClient, run: str) -> list[dict]:
     return (await client.get(f"/runs/{run}/events", params={"replay": "full"})).json()["events"]
 
 
+async def ticket(client: httpx.AsyncClient, **body) -> str:
+    answer = await client.post("/tickets", json=body)
+    assert (answer.status_code, answer.json()["expires_in"]) == (201, 30)
+    return answer.json()["ticket"]
+
+
 def own(frames: list[dict]) -> list[dict]:
     """The run's events among the frames."""
     return [frame for frame in frames if "id" in frame]
@@ -157,6 +163,21 @@ async def eventually(ask, *, within_s: float = 5):
         while not (found := await ask()):
             await asyncio.sleep(0.05)
     return found
+
+
+@asynccontextmanager
+async def answering(text: str) -> AsyncIterator[int]:
+    """The port of a server that answers this to everything, as a page."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        kind = f"Content-Type: text/html\r\nContent-Length: {len(text)}\r\nConnection: close"
+        writer.write(f"HTTP/1.1 200 OK\r\n{kind}\r\n\r\n{text}".encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
 
 
 def exchange(gateway: GatewayProcess, request: bytes, *, until: bytes | None = None) -> bytes:

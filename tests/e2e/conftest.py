@@ -2,6 +2,7 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.chromium import chromium
+from tests.e2e.clients import caller
 from tests.e2e.process import GatewayProcess
 
 
@@ -19,3 +20,20 @@ def gateway(tmp_path_factory):
     yield running
     assert running.stop() == 0
     assert not running.faults(), running.output
+
+
+@pytest.fixture
+async def client(gateway):
+    """Who has every scope but the administrator's, at the module's own gateway."""
+    async with caller(gateway) as client:
+        yield client
+
+
+@pytest.fixture
+async def page(gateway):
+    """A page of the gateway's own, with the policy that the console has."""
+    async with chromium() as browser:
+        page = await browser.new_page()
+        page.set_default_timeout(15_000)
+        await page.goto(f"{gateway.url}/docs")
+        yield page

@@ -70,6 +70,8 @@ class GatewayProcess:
         logged = [line for line in self.output.splitlines() if not line.startswith("{")]
         events = [json.loads(line) for line in self.output.splitlines() if line.startswith("{")]
         own = [str(event) for event in events if event["event"] in ("request failed", "task failed")]
+        # What asyncio and other libraries say has the name of its logger.
+        own += [str(event) for event in events if "logger" in event and event["level"] in ("error", "critical")]
         return own + [line for line in logged if line.startswith(("Traceback", "ERROR", "Exception", "Task "))]
 
     def start(self) -> Self:

@@ -46,10 +46,10 @@ class Terminal:
             self._process.wait()
         os.close(self._keyboard)
 
-    def until(self, text: str) -> None:
-        """Read until the text stands on the screen."""
+    def until(self, text: str, *, times: int = 1) -> None:
+        """Read until the text was written so many times."""
         end = time.monotonic() + self._patience_s
-        while text not in self.screen:
+        while self.screen.count(text) < times:
             more = self._read() and time.monotonic() < end
             assert more, f"{text!r} is not there:\n{self.screen}"
 

@@ -7,10 +7,9 @@ import sys
 import httpx
 import pytest
 
-from tests.e2e.clients import PATIENCE_S, STREAM, assert_problem, by_sse, caller, own, served, started
+from tests.e2e.clients import PATIENCE_S, STREAM, assert_problem, by_sse, caller, own, served, started, ticket
 from tests.e2e.foreign import FAILURE, made, read
 from tests.e2e.process import ROOT, SECRET, bearer
-from tests.e2e.test_browser import page, ticket  # noqa: F401 - a fixture
 from tests.wire.sse_parser import parse
 
 TABLE = [
@@ -25,12 +24,6 @@ TABLE = [
 def gateway(tmp_path_factory):
     with served(tmp_path_factory.mktemp("gateway"), aliases=json.dumps(TABLE), cookie="session") as running:
         yield running
-
-
-@pytest.fixture
-async def client(gateway):
-    async with caller(gateway) as client:
-        yield client
 
 
 @pytest.fixture
@@ -176,7 +169,7 @@ BY_ONMESSAGE = """
 
 
 @pytest.mark.browser
-async def test_an_eventsource_with_onmessage_follows_at_its_own_address(page, client):  # noqa: F811
+async def test_an_eventsource_with_onmessage_follows_at_its_own_address(page, client):
     run = await started(client, count=20, gap_s=0.02)
     url = f"/api/autopilot/stream?taskId={run}&replay=full&ticket={await ticket(client)}"
     seen = await page.evaluate(BY_ONMESSAGE, url)

@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.e2e.chromium import chromium
-from tests.e2e.clients import by_sse, caller, finished, own, published, started
+from tests.e2e.clients import by_sse, finished, own, published, started, ticket
 
 pytestmark = pytest.mark.browser
 
@@ -36,26 +35,6 @@ STOPS_AT_204 = """
   source.onerror = () => { if (source.readyState === EventSource.CLOSED) done("closed"); };
 })
 """
-
-
-@pytest.fixture
-async def page(gateway):
-    """A page of the gateway's own, with the policy that the console has."""
-    async with chromium() as browser:
-        page = await browser.new_page()
-        page.set_default_timeout(15_000)
-        await page.goto(f"{gateway.url}/docs")
-        yield page
-
-
-@pytest.fixture
-async def client(gateway):
-    async with caller(gateway) as client:
-        yield client
-
-
-async def ticket(client) -> str:
-    return (await client.post("/tickets", json={})).json()["ticket"]
 
 
 async def test_eventsource_and_websocket_see_the_same_events_as_everybody(page, client):

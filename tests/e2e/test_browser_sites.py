@@ -1,14 +1,10 @@
 """A real Chromium on pages of other sites: they get nothing of what its owner's cookie, or this machine, may see."""
 
-import asyncio
-import shutil
-
 import httpx
 import pytest
-from playwright import async_api as playwright
 
-from tests.e2e.chromium import ARGUMENTS
-from tests.e2e.clients import finished, served, started
+from tests.e2e.chromium import chromium
+from tests.e2e.clients import answering, finished, served, started
 
 pytestmark = pytest.mark.browser
 COOKIE = "session"
@@ -59,16 +55,8 @@ def gateway(tmp_path_factory):
 @pytest.fixture
 async def elsewhere():
     """A page on another port of this machine: another origin, to which a browser still sends the cookies."""
-
-    async def serve(reader, writer):
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    yield server.sockets[0].getsockname()[1]
-    server.close()
+    async with answering("hi") as port:
+        yield port
 
 
 @pytest.fixture
@@ -85,14 +73,11 @@ async def owner(gateway):
 @pytest.fixture
 async def browser(gateway, owner):
     """A browser that holds the owner's cookie, and for which a stranger's name leads to this machine."""
-    async with playwright.async_playwright() as driver:
-        rules = f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1"
-        chromium = await driver.chromium.launch(executable_path=shutil.which("chromium"), args=[*ARGUMENTS, rules])
-        context = await chromium.new_context()
+    async with chromium(f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1") as browser:
+        context = await browser.new_context()
         held = owner.headers["Authorization"].removeprefix("Bearer ")
         await context.add_cookies([{"name": COOKIE, "value": held, "url": gateway.url, "sameSite": "Lax"}])
         yield context
-        await chromium.close()
 
 
 @pytest.fixture

@@ -25,12 +25,6 @@ foreign = pytest.mark.parametrize("dialect", FOREIGN)
 
 
 @pytest.fixture
-async def client(gateway):
-    async with caller(gateway) as client:
-        yield client
-
-
-@pytest.fixture
 async def failed(client):
     """A run with something of everything, which failed."""
     return await made(client, status="failed", error=FAILURE)

@@ -33,9 +33,8 @@ from typing import NamedTuple
 import httpx
 import pytest
 import pytest_asyncio
-from playwright import async_api as playwright
 
-from tests.e2e.chromium import ARGUMENTS, CHROMIUM
+from tests.e2e.chromium import chromium
 from tests.e2e.process import ROOT, free_port
 
 pytestmark = pytest.mark.browser
@@ -207,8 +206,7 @@ class Reader:
                 await asyncio.sleep(0.05)
 
     async def _paste(self, text: str) -> str:
-        async with playwright.async_playwright() as driver:
-            browser = await driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        async with chromium() as browser:
             page = await browser.new_page()
             page.set_default_timeout(BLOCK_S * 1000)
             said: list[str] = []
@@ -217,7 +215,6 @@ class Reader:
             await page.goto(f"http://127.0.0.1:{self._port}/docs")
             async with asyncio.timeout(BLOCK_S):
                 await page.evaluate(f"async () => {{ {text} }}")
-            await browser.close()
         return "\n".join(said)
 
 

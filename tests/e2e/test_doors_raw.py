@@ -6,14 +6,8 @@ import contextlib
 import httpx
 import pytest
 
-from tests.e2e.clients import assert_problem, authorization, caller, exchange, head
+from tests.e2e.clients import UPGRADE, assert_problem, authorization, exchange, head, served, started
 from tests.e2e.process import bearer, token
-
-
-@pytest.fixture
-async def client(gateway):
-    async with caller(gateway) as client:
-        yield client
 
 
 @pytest.mark.parametrize(
@@ -132,3 +126,44 @@ async def test_who_may_only_see_a_run_cannot_speak_for_it(gateway):
             answer = await client.post(f"/runs/{run}/{path}", json=body, headers=guest)
             assert (answer.status_code, answer.json()["code"]) == (403, "auth.forbidden")
         assert (await client.get(f"/runs/{run}", headers=guest)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1/healthz", "https://gateway.example:8443/healthz", "http://x/%68ealthz"]
+)
+async def test_a_whole_address_is_asked_for_as_its_path_is(gateway, address):
+    """RFC 9112, section 3.2.2."""
+    answer = exchange(gateway, head("GET", address))
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b'"status":"ok"' in answer
+
+
+async def test_every_way_in_takes_a_whole_address(gateway, client):
+    run = await started(client, "words", count=1)
+    origin = "http://gateway.example"
+    answer = exchange(gateway, head("GET", f"{origin}/runs?limit=1", authorization()))
+    assert b'"runs":[{' in answer
+    answer = exchange(gateway, head("GET", f"{origin}/runs/{run}/events", authorization(), "Accept: text/event-stream"))
+    assert b"event: run.completed" in answer
+    body = b'{"pipeline":"words","input":{"count":0}}'
+    lines = (authorization(), f"Content-Length: {len(body)}")
+    assert exchange(gateway, head("POST", f"{origin}/run", *lines) + body).startswith(b"HTTP/1.1 200")
+    assert b"<!doctype html>" in exchange(gateway, head("GET", origin))
+    handshake = head("GET", f"{origin}/ws", authorization(), *UPGRADE)
+    assert exchange(gateway, handshake, until=b"retry_ms").startswith(b"HTTP/1.1 101")
+
+
+@pytest.mark.parametrize("target", ["*", "http://", "http:///healthz", "http://me:secret@127.0.0.1/healthz"])
+async def test_what_is_no_address_has_nothing_at_it(gateway, target):
+    assert exchange(gateway, head("GET", target)).startswith(b"HTTP/1.1 404")
+
+
+@pytest.mark.parametrize(
+    ("named", "header", "status"), [("evil.example", "127.0.0.1", 404), ("127.0.0.1", "evil.example", 200)]
+)
+async def test_the_host_of_a_whole_address_is_the_host(tmp_path, named, header, status):
+    """Whatever the header says: what a page of this machine alone is given depends on it."""
+    lines = f"Host: {header}", "Connection: keep-alive", "Sec-Fetch-Site: same-origin"
+    with served(tmp_path, "--dev", jwt_secret=None) as gateway:
+        request = f"GET http://{named}/console/token HTTP/1.1\r\n" + "\r\n".join(lines) + "\r\n\r\n"
+        assert exchange(gateway, request.encode(), until=b"}").startswith(b"HTTP/1.1 %d" % status)

@@ -43,12 +43,6 @@ BAD = {
 
 
 @pytest.fixture
-async def client(gateway):
-    async with caller(gateway) as client:
-        yield client
-
-
-@pytest.fixture
 async def run(client):
     run = await started(client, "external")
     yield run

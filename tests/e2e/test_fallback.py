@@ -1,6 +1,8 @@
 """A real Chromium on a bad network: whatever breaks, the JavaScript client sees each event once and in order.
 
 So does the browser's own EventSource, as far as it goes: it knows no other way and cannot tell a dead connection.
+
+Over 300 lines, because each fault is put to the client and to the browser's own in the same surroundings.
 """
 
 import asyncio

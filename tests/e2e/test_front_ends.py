@@ -1,6 +1,8 @@
 """Front ends that were written for other servers, unchanged in a real Chromium, at their own addresses.
 
 The pages in `front_ends/` are such front ends. They are served from the gateway's own origin, as behind a proxy.
+
+Over 300 lines, because all pages are visited in one way, and share one browser.
 """
 
 import json
@@ -12,11 +14,9 @@ import pytest
 import pytest_asyncio
 from playwright import async_api as playwright
 
-from tests.e2e.chromium import ARGUMENTS, CHROMIUM
-from tests.e2e.clients import PATIENCE_S, by_sse, caller, eventually, own, published, served, started, terminals
+from tests.e2e.clients import PATIENCE_S, by_sse, caller, eventually, own, published, served, started, terminals, ticket
 from tests.e2e.foreign import FAILURE, WORK, read
 from tests.e2e.process import bearer
-from tests.e2e.test_browser import ticket
 from tests.faults.proxy import Proxy
 from tests.pipeline.texts import WORKS
 from tests.pipeline.texts import read as text_of
@@ -49,14 +49,6 @@ async def client(gateway):
 def credential():
     """What the cookie holds."""
     return bearer()["Authorization"].removeprefix("Bearer ")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser():
-    async with playwright.async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        await browser.close()
 
 
 @pytest.fixture

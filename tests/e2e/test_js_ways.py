@@ -1,10 +1,10 @@
 """The JavaScript client in a real Chromium when a way is blocked: the next one carries on, and nothing is lost."""
 
 import pytest
-from playwright.async_api import Route, async_playwright
+from playwright.async_api import Route
 
-from tests.e2e.chromium import ARGUMENTS, CHROMIUM
-from tests.e2e.clients import by_sse, caller, finished, own, published, started
+from tests.e2e.chromium import chromium
+from tests.e2e.clients import by_sse, finished, own, published, started
 from tests.e2e.process import token
 
 pytestmark = pytest.mark.browser
@@ -28,18 +28,10 @@ async ([token, id]) => {
 
 @pytest.fixture
 async def context():
-    async with async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    async with chromium() as browser:
         context = await browser.new_context()
         context.set_default_timeout(15_000)
         yield context
-        await browser.close()
-
-
-@pytest.fixture
-async def client(gateway):
-    async with caller(gateway) as client:
-        yield client
 
 
 def streams(route: Route) -> bool:

@@ -1,4 +1,7 @@
-"""What Prometheus is told moves as things happen, and only those see it who may."""
+"""What Prometheus is told moves as things happen, and only those see it who may.
+
+Over 300 lines, because one gateway's numbers are moved by every kind of thing that happens to it.
+"""
 
 import asyncio
 
@@ -36,12 +39,6 @@ SETTINGS = {
 def gateway(tmp_path_factory):
     with served(tmp_path_factory.mktemp("gateway"), **SETTINGS) as running:
         yield running
-
-
-@pytest.fixture
-async def client(gateway):
-    async with caller(gateway) as client:
-        yield client
 
 
 async def scraped(gateway) -> dict[str, float]:

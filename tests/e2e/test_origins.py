@@ -1,14 +1,12 @@
 """Pages of other origins: those that are allowed may call and read, others may not; and what every answer carries."""
 
-import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
-from playwright import async_api as playwright
 
-from tests.e2e.chromium import ARGUMENTS
+from tests.e2e.chromium import chromium
 from tests.e2e.clients import (
     STREAM,
     UPGRADE,
@@ -32,12 +30,6 @@ SAFE = {"x-content-type-options": "nosniff", "x-frame-options": "DENY", "referre
 def gateway(tmp_path_factory):
     with served(tmp_path_factory.mktemp("gateway"), allowed_origins=f"{ALLOWED} http://other.example:8080") as running:
         yield running
-
-
-@pytest.fixture
-async def client(gateway):
-    async with caller(gateway) as client:
-        yield client
 
 
 def shared(answer: httpx.Response) -> dict[str, str]:
@@ -221,8 +213,7 @@ async ([url, token, ticket, run]) => {
 async def test_in_a_browser_an_allowed_page_calls_and_one_that_is_not_is_kept_out(tmp_path, sites):
     welcome, unwelcome = sites
     with served(tmp_path, allowed_origins=welcome) as gateway:
-        async with caller(gateway) as client, playwright.async_playwright() as driver:
-            browser = await driver.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
+        async with caller(gateway) as client, chromium() as browser:
             run = await started(client, "external")
             seen = {}
             for site in sites:
@@ -235,7 +226,6 @@ async def test_in_a_browser_an_allowed_page_calls_and_one_that_is_not_is_kept_ou
                 seen[site] = await page.evaluate(CALL, [gateway.url, token(), ticket, run])
                 assert any("frame" in line.lower() for line in told), "the console is never framed"
             await finished(client, run)
-            await browser.close()
             allowed, refused = seen[welcome], seen[unwelcome]
             status, location, request = allowed["start"]
             assert (status, allowed["plain"], allowed["stream"], allowed["socket"]) == (201, 200, "event", "message")

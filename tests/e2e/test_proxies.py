@@ -1,4 +1,7 @@
-"""Behind real proxies, with the configurations of docs/proxies.md: what works directly works through each of them."""
+"""Behind real proxies, with the configurations of docs/proxies.md: what works directly works through each of them.
+
+Over 300 lines, because every case passes through the same proxies, which take long to start.
+"""
 
 import asyncio
 import contextlib

@@ -4,9 +4,9 @@ import re
 import subprocess
 
 import pytest
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 
-from tests.e2e.chromium import ARGUMENTS, CHROMIUM
+from tests.e2e.chromium import chromium
 from tests.e2e.process import ROOT, token
 
 pytestmark = pytest.mark.browser
@@ -26,8 +26,7 @@ def bundle() -> str:
 @pytest.fixture
 async def browser_page(gateway):
     """A page that takes scripts, and in which no error may be logged."""
-    async with async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    async with chromium() as browser:
         page = await browser.new_page(bypass_csp=True)
         page.set_default_timeout(15_000)
         errors: list[str] = []
@@ -35,7 +34,7 @@ async def browser_page(gateway):
         page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
         await page.goto(f"{gateway.url}/docs")
         yield page
-        await browser.close()
+        await page.close()
         assert [error for error in errors if "Failed to load resource" not in error] == []
 
 

@@ -1,4 +1,7 @@
-"""A credential is taken back: every connection that it opened ends within a second, and it opens no other."""
+"""A credential is taken back: every connection that it opened ends within a second, and it opens no other.
+
+Over 300 lines: what watches all that a credential can open is the half of it.
+"""
 
 import asyncio
 import json
@@ -26,6 +29,7 @@ from tests.e2e.clients import (
     published,
     said,
     served,
+    ticket,
 )
 from tests.e2e.process import ALL_SCOPES, SECRET, GatewayProcess, bearer, token
 
@@ -77,10 +81,6 @@ async def revoked(gateway, **what) -> None:
     async with caller(gateway, "root", "admin") as admin:
         answer = await admin.post("/revocations", json=what)
         assert (answer.status_code, answer.content) == (204, b""), answer.text
-
-
-async def ticket(client) -> str:
-    return (await client.post("/tickets", json={})).json()["ticket"]
 
 
 class Watching:

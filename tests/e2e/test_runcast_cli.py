@@ -1,4 +1,7 @@
-"""The command line `runcast`: in a terminal, in a pipe, with whatever goes wrong."""
+"""The command line `runcast`: in a terminal, in a pipe, with whatever goes wrong.
+
+Over 300 lines, because every command is asked in the same two ways: in a pipe and in a terminal.
+"""
 
 import asyncio
 import contextlib
@@ -9,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 from unittest import mock
 
@@ -59,6 +63,19 @@ def said(gateway, *arguments: str, **more: str) -> str:
 
 def state_of(gateway, run: str) -> dict:
     return httpx.get(f"{gateway.url}/runs/{run}", headers=bearer()).json()
+
+
+def question_of(gateway, run: str) -> str:
+    """The id of the question that a run asks."""
+    end, cursor = time.monotonic() + 20, "0"
+    while time.monotonic() < end:
+        query = {"wait": 5, "after": cursor}
+        told = httpx.get(f"{gateway.url}/runs/{run}/events", params=query, headers=bearer(), timeout=20).json()
+        cursor = told["cursor"]
+        for event in told["events"]:
+            if event["type"] == "input.requested":
+                return event["input_id"]
+    raise AssertionError("nothing is asked")
 
 
 def until_status(gateway, run: str, status: str) -> None:
@@ -228,6 +245,45 @@ def test_a_question_is_shown_and_answered(gateway):
         assert terminal.status() == 0
 
 
+def test_a_question_is_put_to_whoever_watches(gateway):
+    run = said(gateway, "start", "asking")
+    with Terminal("runcast", "watch", run, environment=environment(gateway)) as terminal:
+        terminal.until("How many? [Enter: leave it to others]: ")
+        terminal.press("many\n")
+        terminal.until("(input.invalid)")
+        terminal.until("How many? [Enter: leave it to others]: ", times=2)
+        terminal.press("12\n")
+        terminal.until("completed")
+        assert terminal.status() == 0
+        assert terminal.screen.rstrip().endswith("12")
+
+
+def test_a_question_that_is_passed_over_is_not_put_again(gateway):
+    run = said(gateway, "start", "asking")
+    with Terminal("runcast", "watch", run, environment=environment(gateway)) as terminal:
+        terminal.until("[Enter: leave it to others]: ")
+        terminal.press("\n")
+        hint = f"runcast input {run} "
+        terminal.until(hint, times=terminal.screen.count(hint) + 1)  # the picture moves again
+        terminal.press(CTRL_C)
+        terminal.until("Cancel the run?")
+        terminal.press("y\n")
+        assert terminal.status() == 4
+        assert terminal.screen.count("[Enter: leave it to others]: ") == 1
+
+
+def test_without_a_terminal_a_question_is_only_shown(gateway):
+    run = said(gateway, "start", "asking")
+    with subprocess.Popen(
+        [sys.executable, "-m", "runcast", "watch", run], env={**os.environ, **environment(gateway)},
+        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as watching:  # fmt: skip
+        said(gateway, "input", run, question_of(gateway, run), "12")
+        shown = watching.communicate(timeout=20)[1]
+    assert ("input.requested" in shown, "input.received" in shown, "[Enter" in shown) == (True, True, False)
+    assert watching.returncode == 0
+
+
 def test_pipelines_are_listed_with_their_fields(gateway):
     lines = dict(line.split("\t", 1) for line in said(gateway, "pipelines").splitlines())
     assert lines["content"].startswith("topic*, sources")
@@ -260,12 +316,19 @@ def watched(gateway) -> tuple[str, Terminal]:
     return run, Terminal("runcast", "watch", run, environment=environment(gateway))
 
 
-def test_ctrl_c_asks_and_a_yes_cancels(gateway):
+@contextlib.contextmanager
+def interrupted(gateway) -> Iterator[tuple[str, Terminal]]:
+    """A run that is watched, just after Ctrl-C."""
     run, terminal = watched(gateway)
     with terminal:
         terminal.until("on on")
         terminal.press(CTRL_C)
         terminal.until("Cancel the run?")
+        yield run, terminal
+
+
+def test_ctrl_c_asks_and_a_yes_cancels(gateway):
+    with interrupted(gateway) as (run, terminal):
         terminal.press("y\n")
         terminal.until("The run was cancelled.")
         assert terminal.status() == 4
@@ -274,11 +337,7 @@ def test_ctrl_c_asks_and_a_yes_cancels(gateway):
 
 @pytest.mark.parametrize("keys", ["\n", "n\n", CTRL_C])
 def test_anything_else_and_a_second_ctrl_c_only_leave(gateway, keys):
-    run, terminal = watched(gateway)
-    with terminal:
-        terminal.until("on on")
-        terminal.press(CTRL_C)
-        terminal.until("Cancel the run?")
+    with interrupted(gateway) as (run, terminal):
         terminal.press(keys)
         terminal.until(f"The run goes on: runcast watch {run}")
         assert terminal.status() == 130
@@ -287,11 +346,7 @@ def test_anything_else_and_a_second_ctrl_c_only_leave(gateway, keys):
 
 
 def test_a_run_that_ends_while_it_asks_is_told(gateway):
-    run, terminal = watched(gateway)
-    with terminal:
-        terminal.until("on on")
-        terminal.press(CTRL_C)
-        terminal.until("Cancel the run?")
+    with interrupted(gateway) as (run, terminal):
         said(gateway, "cancel", run)
         assert terminal.status() == 4
 

@@ -21,12 +21,6 @@ from tests.e2e.clients import (
 )
 
 
-@pytest.fixture
-async def client(gateway):
-    async with caller(gateway) as client:
-        yield client
-
-
 async def test_start_answers_201_with_location_and_links_that_work(client):
     answer = await client.post("/runs", json={"pipeline": "words", "input": {"count": 1}})
     told = answer.json()

@@ -163,12 +163,6 @@ def gateway(tmp_path_factory):
 
 
 @pytest.fixture
-async def client(gateway):
-    async with caller(gateway) as client:
-        yield client
-
-
-@pytest.fixture
 async def relay(gateway):
     async with Relay(gateway.port) as relay:
         yield relay

@@ -12,7 +12,6 @@ from tests.e2e.clients import (
     by_poll,
     by_socket,
     by_sse,
-    caller,
     finished,
     own,
     published,
@@ -37,12 +36,6 @@ BAD_CURSORS = {
     "json": '{{"a":1}}',
     "latin": "caf\xe9-1",
 }
-
-
-@pytest.fixture
-async def client(gateway):
-    async with caller(gateway) as client:
-        yield client
 
 
 @pytest.fixture

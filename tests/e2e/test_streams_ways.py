@@ -11,7 +11,6 @@ from tests.e2e.clients import (
     assert_problem,
     authorization,
     by_sse,
-    caller,
     exchange,
     finished,
     head,
@@ -24,12 +23,6 @@ from tests.e2e.clients import (
     terminals,
 )
 from tests.e2e.process import bearer
-
-
-@pytest.fixture
-async def client(gateway):
-    async with caller(gateway) as client:
-        yield client
 
 
 @pytest.fixture

@@ -3,17 +3,10 @@
 import asyncio
 import json
 
-import pytest
 from httpx_sse import aconnect_sse
 
-from tests.e2e.clients import PATIENCE_S, TERMINAL, by_socket, by_sse, caller, own, started, terminals
+from tests.e2e.clients import PATIENCE_S, TERMINAL, by_socket, by_sse, own, started, terminals
 from tests.runs.test_pipelines import INPUTS, STAGES, plain, spent
-
-
-@pytest.fixture
-async def client(gateway):
-    async with caller(gateway) as client:
-        yield client
 
 
 async def every(check) -> dict:

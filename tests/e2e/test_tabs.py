@@ -3,10 +3,9 @@
 import asyncio
 
 import pytest
-from playwright.async_api import async_playwright
 
-from tests.e2e.chromium import ARGUMENTS, CHROMIUM
-from tests.e2e.clients import by_sse, caller, finished, own, published, started
+from tests.e2e.chromium import chromium
+from tests.e2e.clients import by_sse, finished, own, published, started
 from tests.e2e.process import token
 
 pytestmark = pytest.mark.browser
@@ -28,16 +27,8 @@ async ([token, ids]) => {
 
 @pytest.fixture
 async def browser():
-    async with async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    async with chromium() as browser:
         yield browser
-        await browser.close()
-
-
-@pytest.fixture
-async def client(gateway):
-    async with caller(gateway) as client:
-        yield client
 
 
 async def follow(context, gateway, ids):

@@ -19,7 +19,6 @@ from tests.e2e.clients import (
     asked,
     assert_problem,
     by_sse,
-    caller,
     closed,
     exchange,
     finished,
@@ -28,6 +27,7 @@ from tests.e2e.clients import (
     own,
     served,
     started,
+    ticket,
 )
 from tests.e2e.process import ALL_SCOPES, ROOT, SECRET, bearer, token
 
@@ -43,22 +43,10 @@ def gateway(tmp_path_factory):
 
 
 @pytest.fixture
-async def client(gateway):
-    async with caller(gateway) as client:
-        yield client
-
-
-@pytest.fixture
 async def browser(gateway):
     """Whoever has nothing but the cookie."""
     async with httpx.AsyncClient(base_url=gateway.url, cookies={COOKIE: token()}, timeout=10) as browser:
         yield browser
-
-
-async def ticket(client, **body) -> str:
-    answer = await client.post("/tickets", json=body)
-    assert (answer.status_code, answer.json()["expires_in"]) == (201, 30)
-    return answer.json()["ticket"]
 
 
 async def test_a_ticket_opens_one_stream_and_no_second(gateway, client):

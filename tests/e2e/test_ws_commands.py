@@ -12,7 +12,6 @@ from tests.e2e.clients import (
     asked,
     authorization,
     by_sse,
-    caller,
     closed,
     eventually,
     finished,
@@ -23,23 +22,12 @@ from tests.e2e.clients import (
     published,
     said,
     started,
+    ticket,
     until_end,
 )
 from tests.e2e.process import SECRET, bearer, token
 
 FORGED = token("alice")[:-4] + "AAAA"
-
-
-@pytest.fixture
-async def client(gateway):
-    async with caller(gateway) as client:
-        yield client
-
-
-async def ticket(client, **body) -> str:
-    answer = await client.post("/tickets", json=body)
-    assert answer.status_code == 201
-    return answer.json()["ticket"]
 
 
 async def test_no_authenticate_within_five_seconds_closes_4001(gateway):

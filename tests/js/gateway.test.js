@@ -78,6 +78,18 @@ for (const [way, options] of Object.entries(WAYS)) {
     assert.equal(client.status, "disconnected");
   });
 
+  test(`over ${way} a token that is no good is asked for once more, and that is the end`, { timeout: 30_000 }, async () => {
+    const run = await clientOf().start("forever", {});
+    /** @type {boolean[]} */
+    const asked = [];
+    const client = clientOf({ ...options, getToken: ({ refresh }) => (asked.push(refresh), "no token") });
+    const followed = client.run(run.id);
+    await assert.rejects(followed.finished(), { code: "auth.invalid" });
+    assert.deepEqual(asked, [false, true]);
+    assert.equal(followed.connection.reason, "unauthorized");
+    await run.cancel();
+  });
+
   test(`over ${way} a cancel is acknowledged and takes effect`, { timeout: 30_000 }, async () => {
     /** @type {string[]} */
     const asked = [];

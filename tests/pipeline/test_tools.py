@@ -101,7 +101,7 @@ ALLOWED = frozenset({"example.com", "example.com:8080", "127.0.0.1", "[::1]"})
         "http://[::ffff:127.0.0.1]/",
         "http://[::1%25lo]/",
         "http://[::1/",
-        "http://ｅxample.com/",  # noqa: RUF001
+        "http://\uff45xample.com/",
         "http://example.com/" + "a" * 2000,
         "http://%65xample.com/",
     ],
@@ -198,7 +198,7 @@ class Site(BaseHTTPRequestHandler):
 def site() -> Iterator[str]:
     Site.release.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]
+    server.handle_error = lambda *_: None
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield f"127.0.0.1:{server.server_port}"

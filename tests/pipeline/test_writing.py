@@ -198,12 +198,12 @@ async def test_a_spent_budget_ends_the_run_as_itself(monkeypatch: pytest.MonkeyP
 
 
 CASES = [(writing.autopilot, AutopilotInput, stage) for stage in writing.AUTOPILOT]
-CASES += [(writing.generation, GenerationInput, stage) for stage in writing.GENERATION]  # type: ignore[list-item]
+CASES += [(writing.generation, GenerationInput, stage) for stage in writing.GENERATION]
 
 
 # After the progress of `done` nothing is left to stop.
 STOPS = [(*case, on) for case in CASES for on in ("stage.started", "progress") if (case[2], on) != ("done", "progress")]
-STOPS.append((writing.generation, GenerationInput, "write", "delta"))  # type: ignore[arg-type]
+STOPS.append((writing.generation, GenerationInput, "write", "delta"))
 
 
 @pytest.mark.parametrize("function, shape, stage, on", STOPS)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.errors import Conflict
 from gateway.runs import Runs
 from pipeline import Context, PipelineError, ProviderError, ProviderRefused, Rejected, StagesFailed
 from tests.broker.doubles import in_loop
@@ -220,3 +221,26 @@ def test_any_interleaving_gives_exactly_one_terminal_event_and_frees_every_place
         in_loop(case(kind, timeout_s, steps), fast=True)
 
     check()
+
+
+async def test_once_the_end_has_its_place_nobody_steers_any_more(made):
+    """Also while it is still on its way to the disk, where nobody sees it yet."""
+
+    async def asks(ctx: Context, input: dict) -> str:
+        return await ctx.ask("Well?", str)
+
+    broker = SlowBroker()
+    runs = made(broker, asks=asks)
+    run = await start(runs, "asks")
+    while not (asked := [event for event in await log_of(runs, run) if event["type"] == "input.requested"]):
+        await asyncio.sleep(0.01)
+    await runs.control.answer(ALICE, run, asked[0]["input_id"], "yes")
+    while not (await broker.get(run.id)).status.terminal:
+        await asyncio.sleep(0.01)
+    assert not runs._roster.get(run.id).state.status.terminal
+    for steering in (runs.control.pause, runs.control.resume):
+        with pytest.raises(Conflict, match=r"run\.finished"):
+            await steering(ALICE, run)
+    with pytest.raises(Conflict, match=r"run\.finished"):
+        await runs.control.answer(ALICE, run, asked[0]["input_id"], "no")
+    assert (await ending(runs, run))["result"] == "yes"

@@ -5,7 +5,7 @@ whose fields are not as expected (a later gateway's) is a plain Event with all o
 Rule 2: pure values; whoever has the JSON calls `parse`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -238,7 +238,7 @@ class Gap(Event):
 
 
 def _types(*models: type[Event]) -> dict[str, type[Event]]:
-    return {str(model.model_fields["type"].annotation.__args__[0]): model for model in models}  # type: ignore[union-attr]  # each is a Literal
+    return {str(get_args(model.model_fields["type"].annotation)[0]): model for model in models}
 
 
 TYPES: dict[str, type[Event]] = _types(

@@ -25,7 +25,8 @@ RETRY_MS = 1_000
 _PROBE_AFTER_MS = 600_000
 _SILENT_HEARTBEATS = 2.5
 _TRUST_FOR_FAILURES = 4
-_FINAL: dict[int, Reason] = {204: "terminal", 403: "forbidden", 404: "not_found"}
+# 400 and 422: what was asked for is wrong in itself, on every way.
+_FINAL: dict[int, Reason] = {204: "terminal", 400: "protocol", 403: "forbidden", 404: "not_found", 422: "protocol"}
 
 
 class Seen(StrEnum):
@@ -33,7 +34,7 @@ class Seen(StrEnum):
 
     BEGIN = "begin"
     ATTEMPT = "attempt"  # a connection is now being opened
-    FRAME = "frame"  # any but the hello
+    FRAME = "frame"  # any but the hello, and a reply that refuses
     EXPIRING = "expiring"  # the token ends soon
     RENEWED = "renewed"  # the connection has a fresh token
     REFUSED = "refused"  # this transport cannot be had

@@ -28,9 +28,7 @@ Frame = dict[str, Any]
 Command = Callable[[dict[str, Any]], Awaitable[Frame | None]]
 
 SUBPROTOCOL = Subprotocol("runcast.v1")
-# What was asked for is wrong on every way: as if the gateway had closed for that.
-_WRONGLY_ASKED = (400, 422)
-_AT_FAULT = Closed(4000)
+_FINAL = (400, 403, 404, 422)
 MAX_FRAME_BYTES = 8 << 20  # an event has at most 1 MiB (PROTOCOL section 2)
 
 
@@ -133,11 +131,10 @@ async def _answered(target: Target, response: httpx.Response) -> Outcome:
     except (httpx.RequestError, httpx.StreamError):
         return Answered(response.status_code)
     told, status = problem(response), response.status_code
-    own = isinstance(told, Refused) and told.own
-    if status in (403, 404) and not own:
+    if status in _FINAL and not (isinstance(told, Refused) and told.own):
         return Seen.REFUSED  # what stands between says so; it speaks of this way, not of the run
     target.problem = told
-    return _AT_FAULT if own and status in _WRONGLY_ASKED else Answered(status, told.retry_after_ms)
+    return Answered(status, told.retry_after_ms)
 
 
 async def over_websocket(target: Target) -> Outcome:
@@ -224,8 +221,6 @@ class _Conversation:
                 error = frame.get("error") or {}
                 status = _status_of(error)
                 self.target.problem = refused(error, status=status)
-                if status in _WRONGLY_ASKED:
-                    return _AT_FAULT
                 return Answered(status, error.get("retry_after_ms")) if status else Seen.REFUSED
             if frame.get("done"):
                 await self.target.deliver({"type": "cursor", "cursor": self.target.after, "done": True})

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 from runcast.cli.arguments import Usage, parse
 from runcast.cli.commands import COMMANDS
-from runcast.cli.exits import Exit, exit_of
+from runcast.cli.exits import Exit, exit_of, told
 from runcast.client import Client
-from runcast.errors import Refused, RuncastError
+from runcast.errors import RuncastError
 from runcast.policy import TRANSPORTS
 
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Usage as error:
         usage(str(error))  # exits with 2
     except RuncastError as error:
-        _say(_told(error))
+        _say(told(error))
         return exit_of(error)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
@@ -47,16 +47,6 @@ async def _perform(options: argparse.Namespace) -> int:
         raise Usage(f"--url: {error}") from None
     async with client:
         return await COMMANDS[options.command](client, options)
-
-
-def _told(error: RuncastError) -> str:
-    if isinstance(error, Refused):
-        if error.code == "auth.missing":
-            return "no token: set RUNCAST_TOKEN or give --token (auth.missing)"
-        if error.errors:
-            found = (f"{'.'.join(map(str, each['path']))}: {each['message']}" for each in error.errors)
-            return f"{'; '.join(found)} ({error.code})"
-    return str(error)
 
 
 def _say(line: str) -> None:

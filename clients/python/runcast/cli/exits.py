@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from runcast.errors import RuncastError, Unreachable
+from runcast.errors import Refused, RuncastError, Unreachable
 from runcast.state import RunState
 
 
@@ -35,3 +35,14 @@ def exit_of(error: RuncastError) -> Exit:
 
 def exit_after(state: RunState) -> Exit:
     return {"failed": Exit.FAILED, "cancelled": Exit.CANCELLED}.get(state.status, Exit.OK)
+
+
+def told(error: RuncastError) -> str:
+    """What went wrong, in one sentence."""
+    if isinstance(error, Refused):
+        if error.code == "auth.missing":
+            return "no token: set RUNCAST_TOKEN or give --token (auth.missing)"
+        if error.errors:
+            found = (f"{'.'.join(map(str, each['path']))}: {each['message']}" for each in error.errors)
+            return f"{'; '.join(found)} ({error.code})"
+    return str(error)

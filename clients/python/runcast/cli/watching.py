@@ -1,19 +1,22 @@
 """Show a run as it goes, until it ends or whoever watches has enough.
 
+A person at a terminal is asked what the run asks.
+
 Rule 1: Ctrl-C ends nothing but the watching unless the answer is yes; a second one leaves at once.
 """
 
 import asyncio
-import os
 import signal
 import sys
+from collections.abc import Coroutine
 from contextlib import aclosing, suppress
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 from rich.console import Console
 from rich.live import Live
 
+from runcast.cli.asking import Questions, attended, line
 from runcast.cli.display import Picture, line_of
 from runcast.cli.exits import Exit, exit_after
 from runcast.client import Run
@@ -23,6 +26,14 @@ from runcast.state import RunState
 
 _FRAMES_A_SECOND = 8
 _QUESTION = "\nCancel the run? [y] cancel it  [Enter] only stop watching  [Ctrl-C] leave at once: "
+
+
+_INTERRUPTED, _TYPED = 0, 2  # among what may come first
+
+
+class _Came(NamedTuple):
+    number: int
+    value: Any
 
 
 class Screen(Protocol):
@@ -42,9 +53,10 @@ async def watch(run: Run) -> int:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, interrupts.put_nowait, None)
     screen.begin()
-    following = asyncio.create_task(_follow(run, picture, screen))
+    questions = Questions(run, picture)
+    following = asyncio.create_task(_follow(run, picture, screen, questions))
     try:
-        stopped = await _until_end(run, following, interrupts, screen)
+        stopped = await _until_end(run, following, interrupts, screen, questions)
     finally:
         loop.remove_signal_handler(signal.SIGINT)
         following.cancel()
@@ -59,59 +71,72 @@ async def watch(run: Run) -> int:
     return exit_after(picture.state)
 
 
-async def _follow(run: Run, picture: Picture, screen: Screen) -> None:
+async def _follow(run: Run, picture: Picture, screen: Screen, questions: Questions) -> None:
     async with aclosing(run.events(on_connection=screen.connection)) as events:
         async for event in events:
             picture.take(event)
             if isinstance(event, Gap) and not event.anew:
                 picture.state = await run.state()
             screen.take(event)
+            questions.look()
 
 
-async def _until_end(run: Run, following: asyncio.Task[None], interrupts: asyncio.Queue[None], screen: Screen) -> bool:
+async def _until_end(
+    run: Run, following: asyncio.Task[None], interrupts: asyncio.Queue[None], screen: Screen, questions: Questions
+) -> bool:
     """Whether it was left before the run's end."""
-    if not await _first(following, interrupts.get()):
-        return False
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    while True:
+        asked = questions.first if attended() else None
+        if asked is None:
+            came = await _first(following, interrupts.get(), questions.other_than(None))
+        else:
+            screen.end()
+            _put(f"\n{asked.prompt} [Enter: leave it to others]: ")
+            came = await _first(following, interrupts.get(), questions.other_than(asked), line())
+            if came is None or came.number != _TYPED:
+                _put("\n")
+            else:
+                await questions.answer(asked, came.value)
+            screen.begin()
+        if came is None:
+            return False
+        if came.number == _INTERRUPTED:
+            return await _leaves(run, following, interrupts, screen)
+
+
+async def _leaves(run: Run, following: asyncio.Task[None], interrupts: asyncio.Queue[None], screen: Screen) -> bool:
+    """After Ctrl-C: whether it was left before the run's end."""
+    if not attended():
         return True
     screen.end()
-    sys.stderr.write(_QUESTION)
-    sys.stderr.flush()
-    answer = asyncio.create_task(_line())
-    leaving = asyncio.create_task(interrupts.get())
+    _put(_QUESTION)
+    came = await _first(following, interrupts.get(), line())
+    if came is None:
+        _put("\n")
+        return False
+    if came.number == _INTERRUPTED or came.value.strip().lower() not in ("y", "yes"):
+        return True
+    screen.begin()
+    await run.cancel("cancelled from the command line")
+    return await _first(following, interrupts.get()) is not None
+
+
+async def _first(following: asyncio.Task[None], *others: Coroutine[Any, Any, Any]) -> _Came | None:
+    """Which of the others came before the end of following, and with what."""
+    waiting = [asyncio.create_task(other) for other in others]
     try:
-        await asyncio.wait((following, answer, leaving), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((following, *waiting), return_when=asyncio.FIRST_COMPLETED)
         if following.done():
-            sys.stderr.write("\n")
-            return False
-        if leaving.done() or answer.result().strip().lower() not in ("y", "yes"):
-            return True
-        screen.begin()
-        await run.cancel("cancelled from the command line")
-        return await _first(following, interrupts.get())
+            return None
+        return next(_Came(number, one.result()) for number, one in enumerate(waiting) if one.done())
     finally:
-        answer.cancel()
-        leaving.cancel()
+        for one in waiting:
+            one.cancel()
 
 
-async def _first(following: asyncio.Task[None], other: Any) -> bool:
-    """Whether the other came before the end of following."""
-    waiting = asyncio.ensure_future(other)
-    await asyncio.wait((following, waiting), return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    return not following.done()
-
-
-async def _line() -> str:
-    """A line from the terminal, while the loop goes on. Empty at its end."""
-    loop, descriptor = asyncio.get_running_loop(), sys.stdin.fileno()
-    ready = asyncio.Event()
-    loop.add_reader(descriptor, ready.set)
-    try:
-        await ready.wait()
-        return os.read(descriptor, 1024).decode(errors="replace")
-    finally:
-        loop.remove_reader(descriptor)
+def _put(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
 
 
 class _Moving:
