@@ -122,7 +122,6 @@ class Gateway:
             tickets=tickets,
             revocations=self._revocations,
             cookie=settings.cookie,
-            max_event_bytes=settings.max_event_bytes,
             max_body_bytes=settings.max_body_bytes,
             console=_clients("console"),
             js=_clients("js"),

@@ -35,7 +35,6 @@ class Services:
     revocations: Revocations
     cookie: str | None
     max_body_bytes: int
-    max_event_bytes: int
     console: Path
     js: Path
     console_token: Callable[[], tuple[str, int]] | None
