@@ -118,7 +118,8 @@ class Endpoint:
     """A declared address. A `{id}` in `path` names a run. `public`: no credential is needed.
 
     `joins`: it opens streams. `busy`: it is asked so often that it pays to answer it past Quart, as streams are.
-    `also`: further media types by their status, where it answers in several ways; `headers`: which of its own it reads.
+    `also`: further media types by their status, where it answers in several ways; `answer`: the shape of those in JSON;
+    `headers`: which of its own it reads.
     `dialect`: what its streams are spelled in, unless the query says otherwise (None: native). `action`: its name in
     the audit ("": only refusals stand there).
     """
@@ -133,6 +134,7 @@ class Endpoint:
     busy: bool = False
     query: type[BaseModel] = Nothing
     body: type[BaseModel] | None = None
+    answer: type[BaseModel] | None = None
     media: str = "application/json"
     status: int = 200
     also: tuple[tuple[int, str], ...] = ()

@@ -13,7 +13,7 @@ from gateway import __version__
 from gateway.auth import Scope
 from gateway.auth.tokens import MAX_TOKEN_BYTES
 from gateway.errors import NotFound, Unauthorized, Unavailable
-from gateway.routes import openapi
+from gateway.routes import answers, openapi
 from gateway.routes.endpoint import Body, Call, Endpoints, presented, reply
 from gateway.wire import json
 from gateway.wire.schema import schema
@@ -42,6 +42,7 @@ class TicketBody(Body):
     "/tickets",
     "A ticket for opening a stream where no header can be set.",
     body=TicketBody,
+    answer=answers.TicketMade,
     status=201,
     action="ticket",
 )
@@ -81,7 +82,7 @@ async def revoke(call: Call) -> Response:
     return Response(b"", 204)
 
 
-@meta.add("GET", "/pipelines", "What can be started, with input and result schemas.")
+@meta.add("GET", "/pipelines", "What can be started, with input and result schemas.", answer=answers.PipelineList)
 async def pipelines(call: Call) -> Response:
     return reply(
         {
@@ -107,12 +108,15 @@ EXTERNAL_PIPELINE = {
 }
 
 
-@meta.add("GET", "/healthz", "Whether the process lives.", public=True)
+@meta.add("GET", "/healthz", "Whether the process lives.", answer=answers.Health, public=True)
 async def healthz(call: Call) -> Response:
     return reply({"status": "ok", "version": __version__})
 
 
-@meta.add("GET", "/readyz", "Whether new work is welcome.", public=True, problems=("server.draining",))
+@meta.add(
+    "GET", "/readyz", "Whether new work is welcome.", answer=answers.Readiness, public=True,
+    problems=("server.draining",),
+)  # fmt: skip
 async def readyz(call: Call) -> Response:
     if call.services.hub.draining:
         raise Unavailable("server.draining")
@@ -142,12 +146,12 @@ def _event_schema() -> bytes:
     return json.dumps(schema())
 
 
-@meta.add("GET", "/schema/events.json", "JSON Schema of every event.", public=True)
+@meta.add("GET", "/schema/events.json", "JSON Schema of every event.", answer=answers.Document, public=True)
 async def event_schema(call: Call) -> Response:
     return reply(_event_schema())
 
 
-@meta.add("GET", "/openapi.json", "This API as OpenAPI 3.1.", public=True)
+@meta.add("GET", "/openapi.json", "This API as OpenAPI 3.1.", answer=answers.Document, public=True)
 async def openapi_document(call: Call) -> Response:
     return reply(openapi.document(call.services.endpoints))
 
@@ -163,8 +167,9 @@ async def console(call: Call) -> Response:
 
 
 @meta.add(
-    "GET", "/console/token", "A token for the console, in development only.", public=True, problems=("not_found",)
-)
+    "GET", "/console/token", "A token for the console, in development only.", answer=answers.TokenMade, public=True,
+    problems=("not_found",),
+)  # fmt: skip
 async def console_token(call: Call) -> Response:
     make = call.services.console_token
     if make is None or not _from_this_page(call):

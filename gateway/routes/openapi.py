@@ -12,6 +12,7 @@ from gateway.routes.endpoint import Endpoint
 from gateway.wire import json
 
 _REF = "#/components/schemas/{model}"
+JSON = "application/json"
 _ALWAYS = {"auth.missing", "auth.invalid", "auth.expired", "auth.revoked"}
 _BINARY_BODIES = {"/runs/{id}/events"}
 _HEADERS: dict[str, dict[str, Any]] = {
@@ -24,7 +25,7 @@ _HEADERS: dict[str, dict[str, Any]] = {
 @cache
 def document(endpoints: tuple[Endpoint, ...]) -> bytes:
     """The OpenAPI document of these addresses, as JSON."""
-    models = [e.body for e in endpoints if e.body is not None]
+    models = {model: None for e in endpoints for model in (e.body, e.answer) if model is not None}
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     schemas: dict[str, Any] = {**definitions.get("$defs", {}), "Problem": _problem_schema()}
     paths: dict[str, dict[str, Any]] = {}
@@ -56,9 +57,9 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     }
     if endpoint.body is not None:
         schema = {"$ref": _REF.format(model=endpoint.body.__name__)}
-        operation["requestBody"] = {"content": {"application/json": {"schema": schema}}, "required": _needed(endpoint)}
+        operation["requestBody"] = {"content": {JSON: {"schema": schema}}, "required": _needed(endpoint)}
     elif endpoint.path in _BINARY_BODIES and endpoint.method == "POST":
-        kinds = {"application/json": {}, "application/x-ndjson": {"schema": {"type": "string"}}}
+        kinds = {JSON: {}, "application/x-ndjson": {"schema": {"type": "string"}}}
         operation["requestBody"] = {"content": kinds, "required": True}
     if not endpoint.public:
         operation["security"] = [{"token": []}]
@@ -115,7 +116,10 @@ def _answers(endpoint: Endpoint) -> dict[str, Any]:
             found["204"] = {"description": "Done."}
         else:
             answer = found.setdefault(str(status), {"description": "Success.", "content": {}})
-            answer["content"][media] = {}
+            shaped = endpoint.answer if media == JSON else None
+            answer["content"][media] = (
+                {} if shaped is None else {"schema": {"$ref": _REF.format(model=shaped.__name__)}}
+            )
     return found
 
 
@@ -175,16 +179,21 @@ def _described(path: str, method: str, operation: dict[str, Any], schemas: dict[
     answers = "".join(
         f"<tr><td>{status}<td>{escape(answer['description'])}" for status, answer in operation["responses"].items()
     )
-    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-    named = body.get("$ref", "").rsplit("/", 1)[-1]
-    schema = schemas.get(named)
-    shown = f"<h3>Body</h3><pre>{escape(_pretty(schema))}</pre>" if schema else ""
+    body = _shape("Body", operation.get("requestBody", {}), schemas)
+    told = next(iter(operation["responses"].values()))  # successes come first
     return (
         f"<section><h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation['summary'])} "
         f"{escape(operation.get('description', ''))}</p>"
         + (f"<table>{rows}</table>" if rows else "")
-        + f"{shown}<h3>Answers</h3><table>{answers}</table></section>"
+        + f"{body}<h3>Answers</h3><table>{answers}</table>{_shape('Answer in JSON', told, schemas)}</section>"
     )
+
+
+def _shape(title: str, carrier: dict[str, Any], schemas: dict[str, Any]) -> str:
+    """The schema of a body or of an answer, if it has one."""
+    reference = carrier.get("content", {}).get(JSON, {}).get("schema", {}).get("$ref", "")
+    schema = schemas.get(reference.rsplit("/", 1)[-1])
+    return f"<h3>{title}</h3><pre>{escape(_pretty(schema))}</pre>" if schema else ""
 
 
 def _short(schema: dict[str, Any]) -> str:

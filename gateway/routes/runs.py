@@ -10,6 +10,7 @@ from quart import Response
 from gateway.auth import Scope
 from gateway.broker import Page
 from gateway.errors import Forbidden, Invalid, Unauthorized
+from gateway.routes import answers
 from gateway.routes.endpoint import Body, Call, Endpoints, Query, reply
 from gateway.runs import parse_producer, parse_published
 from gateway.wire.commands import Start
@@ -46,7 +47,7 @@ class FinishBody(Body):
 
 
 @runs.add(
-    "POST", "/runs", "Start a run.", scopes=(Scope.START,),
+    "POST", "/runs", "Start a run.", answer=answers.Started, scopes=(Scope.START,),
     action="start", body=Start, status=201, also=((200, "application/json"),), headers=("Idempotency-Key",),
     problems=(*STARTING, "key.conflict", "auth.forbidden"),
 )  # fmt: skip
@@ -58,7 +59,7 @@ async def start(call: Call) -> Response:
 
 @runs.add(
     "POST", "/run", "Start a run and wait for its result.", scopes=(Scope.START, Scope.READ),
-    action="start", body=Start, headers=("Idempotency-Key",),
+    answer=answers.RunDescribed, action="start", body=Start, headers=("Idempotency-Key",),
     problems=(*STARTING, "run.failed", "run.cancelled", "key.conflict", "auth.forbidden"),
 )  # fmt: skip
 async def start_and_wait(call: Call) -> Response:
@@ -68,7 +69,7 @@ async def start_and_wait(call: Call) -> Response:
     return reply(outcome, headers={"Location": f"/runs/{run.id}", "X-Run-Id": run.id})
 
 
-@runs.add("GET", "/runs", "List runs, newest first.", scopes=(Scope.READ,), query=ListQuery)
+@runs.add("GET", "/runs", "List runs, newest first.", answer=answers.RunPage, scopes=(Scope.READ,), query=ListQuery)
 async def list_runs(call: Call) -> Response:
     query = call.query(ListQuery)
     page = Page(call.caller.visible, query.status, query.pipeline, query.before, query.limit)
@@ -76,7 +77,7 @@ async def list_runs(call: Call) -> Response:
     return reply({"runs": found, "next": following})
 
 
-@runs.add("GET", "/runs/{id}", "A run's folded state.", scopes=(Scope.READ,))
+@runs.add("GET", "/runs/{id}", "A run's folded state.", answer=answers.RunDescribed, scopes=(Scope.READ,))
 async def describe(call: Call) -> Response:
     return reply(await call.services.runs.views.describe(call.run))
 
@@ -91,7 +92,7 @@ async def erase(call: Call) -> Response:
 
 
 @runs.add(
-    "POST", "/runs/{id}/cancel", "Ask for a run's end. Idempotent.", scopes=(Scope.CANCEL,),
+    "POST", "/runs/{id}/cancel", "Ask for a run's end. Idempotent.", answer=answers.CancelAsked, scopes=(Scope.CANCEL,),
     action="cancel", body=CancelBody, status=202, also=((200, "application/json"),),
 )  # fmt: skip
 async def cancel(call: Call) -> Response:
@@ -101,7 +102,7 @@ async def cancel(call: Call) -> Response:
 
 
 @runs.add(
-    "POST", "/runs/{id}/pause", "Hold a run at its next checkpoint.", scopes=(Scope.CONTROL,),
+    "POST", "/runs/{id}/pause", "Hold a run at its next checkpoint.", answer=answers.RunStatus, scopes=(Scope.CONTROL,),
     action="pause", status=202, problems=("run.finished",),
 )  # fmt: skip
 async def pause(call: Call) -> Response:
@@ -109,7 +110,7 @@ async def pause(call: Call) -> Response:
 
 
 @runs.add(
-    "POST", "/runs/{id}/resume", "Let a paused run go on.", scopes=(Scope.CONTROL,),
+    "POST", "/runs/{id}/resume", "Let a paused run go on.", answer=answers.RunStatus, scopes=(Scope.CONTROL,),
     action="resume", status=202, problems=("run.finished",),
 )  # fmt: skip
 async def resume(call: Call) -> Response:
@@ -117,7 +118,7 @@ async def resume(call: Call) -> Response:
 
 
 @runs.add(
-    "POST", "/runs/{id}/input", "Answer a run's question.", scopes=(Scope.CONTROL,),
+    "POST", "/runs/{id}/input", "Answer a run's question.", answer=answers.InputTaken, scopes=(Scope.CONTROL,),
     action="answer", body=InputBody, status=202, problems=("run.finished", "input.closed"),
 )  # fmt: skip
 async def answer(call: Call) -> Response:
@@ -128,7 +129,7 @@ async def answer(call: Call) -> Response:
 
 @runs.add(
     "POST", "/runs/{id}/retry", "Start anew with the same pipeline, input and options.", scopes=(Scope.START,),
-    action="start", status=201, problems=(*STARTING, "run.active"),
+    answer=answers.Started, action="start", status=201, problems=(*STARTING, "run.active"),
 )  # fmt: skip
 async def retry(call: Call) -> Response:
     run = await call.services.runs.retry(call.caller, call.run)
@@ -138,7 +139,7 @@ async def retry(call: Call) -> Response:
 
 @runs.add(
     "POST", "/runs/{id}/events", "Append events to an external run: one, `{events: […]}` or NDJSON.",
-    scopes=(Scope.PUBLISH,),
+    answer=answers.Published, scopes=(Scope.PUBLISH,),
     action="publish", busy=True, status=202, headers=("Producer",),
     problems=("event.invalid", "body.too_large", "run.not_external", "run.finished", "producer.gap", "producer.fenced"),
 )  # fmt: skip
@@ -151,7 +152,7 @@ async def publish(call: Call) -> Response:
 
 
 @runs.add(
-    "POST", "/runs/{id}/finish", "End an external run.", scopes=(Scope.PUBLISH,),
+    "POST", "/runs/{id}/finish", "End an external run.", answer=answers.Finished, scopes=(Scope.PUBLISH,),
     action="finish", body=FinishBody, headers=("Producer",),
     problems=("run.not_external", "run.finished", "producer.gap", "producer.fenced", "body.too_large"),
 )  # fmt: skip

@@ -13,6 +13,7 @@ from gateway.broker import Run
 from gateway.errors import Invalid, Problem
 from gateway.hub import Connection, Join, Subscription
 from gateway.hub.subscription import NO_CURSOR
+from gateway.routes.answers import EventPage
 from gateway.routes.audit import Visit, visit_of
 from gateway.routes.endpoint import Call, Endpoints, Query, refuse
 from gateway.routes.polling import MAX_POLLED, poll
@@ -77,7 +78,7 @@ class StreamQuery(JoinQuery):
 @streams.add(
     "GET", "/runs/{id}/events", "A run's events: SSE if asked for, otherwise one long-poll.", scopes=(Scope.READ,),
     joins=True, action="watch", query=StreamQuery, media=EVENT_STREAM, also=((200, "application/json"), ENDED),
-    headers=("Last-Event-ID",), problems=STREAMING,
+    answer=EventPage, headers=("Last-Event-ID",), problems=STREAMING,
 )  # fmt: skip
 async def events(call: Call) -> Response:
     query = call.query(StreamQuery)
