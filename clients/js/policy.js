@@ -30,7 +30,8 @@
 
 /**
  * - `begin`: also when the connection was ended here, to be opened for other runs; `attempt`: one is now being opened
- * - `hello`; `frame`: any frame after it, but no reply that refuses; `polled`: a long-poll was answered (`early`: empty, long before its time)
+ * - `hello`; `frame`: any frame after it, but no reply that refuses; `polled`: a long-poll was answered (`early`:
+ *   empty, long before its time)
  * - `reconnect`, `expiring`: those control frames; `renewed`: the connection has a fresh token
  * - `refused`: this transport cannot be had; `open_timeout`: no hello in time
  * - `unreachable`: no answer at all, whatever the transport; `lost`: ended, or silent for too long
