@@ -130,7 +130,7 @@ def _refusal(request: H11Request) -> int | None:
     if {b"content-length", b"transfer-encoding"} <= {name for name, _ in request.headers}:
         return 400
     # A path begins with a slash (RFC 9112, section 3.2); no app could say what another one means.
-    return None if request.target.startswith((b"/", b"http://", b"https://", b"*")) else 400
+    return None if request.target.lower().startswith((b"/", b"http://", b"https://", b"*")) else 400
 
 
 class Truncated(WebsocketBuffer):

@@ -20,7 +20,7 @@ from gateway.wire.framing import Framing
 from gateway.wire.status import TERMINAL_TYPES
 
 TURN_S = 0.005
-RECENT_EVENTS = 128
+RECENT_EVENTS = 32
 RECENT_BYTES = 32 * 1024
 SLICE = 32  # subscriptions between two looks at the clock
 

@@ -129,7 +129,8 @@ async def test_who_may_only_see_a_run_cannot_speak_for_it(gateway):
 
 
 @pytest.mark.parametrize(
-    "address", ["http://127.0.0.1/healthz", "https://gateway.example:8443/healthz", "http://x/%68ealthz"]
+    "address",
+    ["http://127.0.0.1/healthz", "https://gateway.example:8443/healthz", "http://x/%68ealthz", "HTTP://x/healthz"],
 )
 async def test_a_whole_address_is_asked_for_as_its_path_is(gateway, address):
     """RFC 9112, section 3.2.2."""
