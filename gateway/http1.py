@@ -26,12 +26,11 @@ from wsproto.connection import ConnectionState as SocketState
 from wsproto.events import CloseConnection, Message, Ping
 
 from gateway.tally import Sockets
-from gateway.transports.direct import STATE_KEY, Owner
+from gateway.transports.direct import MAX_UNSENT, STATE_KEY, Owner
 
 MAX_READ = 65_536
 MAX_HEAD = 16_384
 MAX_UNAWAITED = 256
-MAX_UNSENT = 4 << 20
 
 
 class Http1(H11Protocol):

@@ -58,18 +58,29 @@ class Head:
 
 def head_of(data: bytes) -> Head | None:
     """The request, if these bytes are the head of a plain GET for a stream, the whole of it and nothing else."""
-    if not (data.startswith(b"GET /") and data.find(b"\r\n\r\n") == len(data) - 4 and len(data) <= MAX_HEAD):
+    # Only here is the case of the media type looked at.
+    if not data.startswith(b"GET /") or _STREAM not in data:
         return None
-    # Only here is the case of the media type looked at; lines that are folded or end oddly are for the server to judge.
-    if _STREAM not in data or b"\r\n " in data or b"\r\n\t" in data or data.count(b"\n") != data.count(b"\r\n"):
+    head = parsed(data)
+    return head if head is not None and head.plain else None
+
+
+def parsed(data: bytes) -> Head | None:
+    """What these bytes say, if they are a whole head of HTTP/1.1 in which nothing is odd, and nothing else."""
+    if not (data.find(b"\r\n\r\n") == len(data) - 4 and len(data) <= MAX_HEAD):
+        return None
+    # Lines that are folded or end oddly are for the server to judge.
+    if b"\r\n " in data or b"\r\n\t" in data or data.count(b"\n") != data.count(b"\r\n"):
         return None
     head = Head()
     parser = HttpRequestParser(head)
     try:
         parser.feed_data(data)
-    except (HttpParserError, HttpParserUpgrade):
+    except HttpParserUpgrade:
+        pass  # what it asks for is among the headers
+    except HttpParserError:
         return None
-    return head if head.plain and parser.get_http_version() == "1.1" else None
+    return head if parser.get_http_version() == "1.1" else None
 
 
 class Lane(asyncio.Protocol):
@@ -106,14 +117,24 @@ class Lane(asyncio.Protocol):
 
     async def answer(self, app: App, head: Head, state: dict[str, Any]) -> None:
         """Serve one request. What `app` raises is for the caller."""
-        path, _, query = head.target.partition(b"?")
-        peer, own = self.transport.get_extra_info("peername"), self.transport.get_extra_info("sockname")
         scope = {
             "type": "http",
-            "http_version": "1.1",
             "asgi": {"spec_version": "2.1", "version": "3.0"},
             "method": "GET",
             "scheme": "http",
+            "extensions": {},
+            **self._asked(head, state),
+        }
+        answering = app(scope, self._receive(), self._send)
+        del head, scope  # a stream lives long: what only its beginning needs is let go of
+        await answering
+
+    def _asked(self, head: Head, state: dict[str, Any]) -> dict[str, Any]:
+        """What a scope says of the request and the connection."""
+        path, _, query = head.target.partition(b"?")
+        peer, own = self.transport.get_extra_info("peername"), self.transport.get_extra_info("sockname")
+        return {
+            "http_version": "1.1",
             "path": unquote(path.decode("ascii")),
             "raw_path": path,
             "query_string": query,
@@ -122,11 +143,7 @@ class Lane(asyncio.Protocol):
             "client": peer and peer[:2],
             "server": own and own[:2],
             "state": {**state, STATE_KEY: self},
-            "extensions": {},
         }
-        answering = app(scope, self._receive(), self._send)
-        del head, scope  # a stream lives long: what only its beginning needs is let go of
-        await answering
 
     def pipelined(self) -> bool:
         return bool(self.early)
@@ -163,23 +180,23 @@ class Lane(asyncio.Protocol):
         # The head leaves together with what comes first.
         head, self._head = self._head or b"", b""
         self._ended = not more
-        if not self.transport.is_closing():
-            if self.owner is not None:
-                self.owner.preceded()
-            self.transport.write(head + data)
+        if self._write(head + data):
             await self.drain()
+
+    def _write(self, data: bytes) -> bool:
+        """Whether somebody is there to read it."""
+        if self.transport.is_closing():
+            return False
+        if self.owner is not None:
+            self.owner.preceded()
+        self.transport.write(data)
+        return True
 
     def _begin(self, status: int, headers: Headers) -> None:
         names = {name.lower() for name, _ in headers}
         self._chunked = status >= HTTPStatus.OK and status not in (204, 304) and b"content-length" not in names
-        lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())]
-        lines += [b"%b: %b" % header for header in headers]
-        lines.append(_date(int(time())))
-        if self._chunked:
-            lines.append(b"transfer-encoding: chunked")
-        self._head = b"\r\n".join(lines) + b"\r\n\r\n"
-        if self._head.count(b"\n") != len(lines) + 1 or self._head.count(b"\r") != len(lines) + 1:
-            raise ValueError("a header with a line break")
+        framing = [(b"transfer-encoding", b"chunked")] if self._chunked else []
+        self._head = response_head(status, [*headers, *framing])
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self._loop.time()
@@ -201,6 +218,9 @@ class Lane(asyncio.Protocol):
         self._at_end = True
         if self.owner is not None:
             self.owner.lost()
+        self._wake()
+
+    def _wake(self) -> None:
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
 
@@ -211,6 +231,16 @@ class Lane(asyncio.Protocol):
         resumed, self._resumed = self._resumed, None
         if resumed is not None and not resumed.done():
             resumed.set_result(None)
+
+
+def response_head(status: int, headers: Headers) -> bytes:
+    """Raises ValueError for a header that would be two."""
+    lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode()), _date(int(time()))]
+    lines += [b"%b: %b" % header for header in headers]
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
+    if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1:
+        raise ValueError("a header with a line break")
+    return head
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """The listener: arriving connections, signals, the order of the end.
 
-Rule 1: a connection's first bytes decide: a plain GET for a stream is answered in the `lane`, everything else by
-Hypercorn (`http1`).
+Rule 1: a connection's first bytes decide: a plain GET for a stream is answered in the `lane`, a plain WebSocket in the
+`socket_lane`, everything else by Hypercorn (`http1`).
 Rule 2: the end has an order. A signal drains the gateway while the listener still answers; only then does the listener
 close, and what is left is cut.
 """
@@ -26,9 +26,10 @@ from hypercorn.typing import ASGIFramework
 from gateway.app import Gateway
 from gateway.errors import Unavailable
 from gateway.http1 import MAX_READ, Connection
-from gateway.lane import Head, Lane, head_of
+from gateway.lane import Lane, head_of
 from gateway.routes import grouped
 from gateway.settings import Settings
+from gateway.socket_lane import SocketLane, opening_of
 from gateway.wire import json
 
 log = structlog.get_logger(__name__)
@@ -145,9 +146,13 @@ class Server:
 
     def begin(self, transport: asyncio.Transport, data: bytes) -> None:
         """A connection's first bytes are here."""
-        head = head_of(data)
-        if head is not None:
-            self._spawn(self._in_lane(Lane(transport, self.gone), head))
+        app = cast("Any", self._gateway.app)
+        if (opening := opening_of(data)) is not None:
+            socket = SocketLane(transport, self.gone, max_message_bytes=self._gateway.settings.max_body_bytes)
+            self._spawn(self._in_lane(socket, socket.serve(app, opening, self._state)))
+        elif (head := head_of(data)) is not None:
+            lane = Lane(transport, self.gone)
+            self._spawn(self._in_lane(lane, lane.answer(app, head, self._state)))
         else:
             self._spawn(self._serve(self._connection(transport, data)))
 
@@ -164,9 +169,7 @@ class Server:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _in_lane(self, lane: Lane, head: Head) -> None:
-        answering = lane.answer(cast("Any", self._gateway.app), head, self._state)
-        del head
+    async def _in_lane(self, lane: Lane, answering: Awaitable[None]) -> None:
         try:
             await answering
         except OSError:
