@@ -146,7 +146,7 @@ class Server:
 
     def begin(self, transport: asyncio.Transport, data: bytes) -> None:
         """A connection's first bytes are here."""
-        app = cast("Any", self._gateway.app)
+        app = cast("Any", self._gateway.app.asgi_app)
         if (opening := opening_of(data)) is not None:
             socket = SocketLane(transport, self.gone, max_message_bytes=self._gateway.settings.max_body_bytes)
             self._spawn(self._in_lane(socket, socket.serve(app, opening, self._state)))

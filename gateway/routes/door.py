@@ -9,13 +9,14 @@ Rule 1: this door opens and carries; it decides nothing. Checks, refusals and st
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from quart import Response
 from quart.utils import encode_headers
 from werkzeug.datastructures import Headers
-from werkzeug.sansio.request import Request as Handshake
+from werkzeug.sansio.request import Request
 
+from gateway.routes.audit import visit_of
 from gateway.routes.endpoint import Endpoint, incident
 from gateway.routes.request import BoundedRequest
 from gateway.routes.respond import respond
@@ -31,11 +32,6 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
 
 
-class Asked(NamedTuple):
-    method: str
-    path: str
-
-
 class JoinDoor:
     """ASGI middleware: takes what opens a stream on a direct connection, and leaves the rest to `app`."""
 
@@ -47,39 +43,53 @@ class JoinDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket") and STATE_KEY in (scope.get("state") or {}):
             if scope["type"] == "websocket" and scope["path"] == "/ws":
-                await self._socket(scope, receive, send)
+                carrying = self._socket(scope, receive, send)
+                del scope  # as in the gate
+                await carrying
                 return
             if scope["type"] == "http" and scope["http_version"] == "1.1" and _asks_for_stream(scope):
                 for path, endpoint in self._joins:
                     if match := path.fullmatch(scope["path"]):
-                        await self._stream(endpoint, match.groupdict().get("id"), scope, send)
+                        carrying = self._stream(endpoint, match.groupdict().get("id"), scope, send)
+                        del scope, path, match
+                        await carrying
                         return
         await self._app(scope, receive, send)
 
     async def _stream(self, endpoint: Endpoint, run: str | None, scope: Scope, send: Send) -> None:
-        request = bodiless(scope)
-        asked = Asked(request.method, request.path)
+        visit = visit_of(request := bodiless(scope))
         answering = respond(endpoint, self._services, request, run=run)
-        del request, scope  # a stream lives long: what only its beginning needs is let go of
+        del request, scope
         try:
             await send_response(await answering, send, prefix="http.response")
         except Exception as error:  # noqa: BLE001 - the head is out: all that can be done is to say it in the log
-            incident(error, asked)
+            incident(error, visit)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = await Socket(self._services, PlainSocket(scope, receive, send)).serve()
+        handshake = Handshake(scope)
+        serving = Socket(self._services, PlainSocket(receive, send), visit_of(handshake)).serve(handshake)
+        del handshake, scope
+        refusal = await serving
         if refusal is not None:
             await send_response(refusal, send, prefix="websocket.http.response")
 
 
-class PlainSocket(Handshake):
-    """A WebSocket handshake and its frames, with the methods of Quart's that `Socket` uses."""
+class Handshake(Request):
+    """What a WebSocket was asked for with, by the names of Quart's that `Socket` uses."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope) -> None:
         super().__init__("GET", scope["scheme"], None, "", scope["path"], scope["query_string"], _headers(scope), None)
         self.scope = scope
         self.http_version: str = scope["http_version"]
         self.requested_subprotocols: list[str] = scope.get("subprotocols", [])
+
+
+class PlainSocket:
+    """A WebSocket's frames, with the methods of Quart's that `Socket` uses."""
+
+    __slots__ = ("_gone", "_receive", "_send")
+
+    def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
         self._gone = False

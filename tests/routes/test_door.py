@@ -6,14 +6,12 @@ import pytest
 
 from gateway.routes.door import PlainSocket
 
-SCOPE = {"scheme": "ws", "path": "/ws", "query_string": b"", "headers": [], "http_version": "1.1"}
-
 
 async def test_a_client_that_is_gone_stays_gone():
     """A socket's reader may hear of it before the one who sees the client off, and the server says it once."""
     told: asyncio.Queue[dict] = asyncio.Queue()
     told.put_nowait({"type": "websocket.disconnect", "code": 1006})
-    socket = PlainSocket(SCOPE, told.get, None)
+    socket = PlainSocket(told.get, None)
     for _ in range(2):
         with pytest.raises(ConnectionResetError):
             async with asyncio.timeout(1):
