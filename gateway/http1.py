@@ -17,7 +17,7 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
-from hypercorn.protocol.events import Request, StreamClosed
+from hypercorn.protocol.events import Data, Request, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
@@ -92,6 +92,21 @@ class Frames(WSStream):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.buffer = Truncated(self.config.websocket_max_message_size)
+        self._answered = asyncio.Event()
+
+    async def handle(self, event: Any) -> None:
+        if isinstance(event, Data):
+            # What comes behind a handshake, before its answer, waits for that; Hypercorn would take it for no HTTP.
+            await self._answered.wait()
+            if not self.handshake.accepted:
+                return
+        await super().handle(event)
+
+    async def app_send(self, message: Any) -> None:
+        try:
+            await super().app_send(message)
+        finally:
+            self._answered.set()
 
     async def _handle_events(self) -> None:
         for event in self.connection.events():
