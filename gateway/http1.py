@@ -31,6 +31,7 @@ from gateway.transports.direct import MAX_UNSENT, STATE_KEY, Owner
 MAX_READ = 65_536
 MAX_HEAD = 16_384
 MAX_UNAWAITED = 256
+_LISTS = frozenset({b"connection", b"sec-websocket-protocol"})
 
 
 class Http1(H11Protocol):
@@ -142,6 +143,9 @@ def _refusal(request: H11Request) -> int | None:
         return 431
     # Whoever stands in between may have gone by the other length (RFC 9112, section 6.1).
     if {b"content-length", b"transfer-encoding"} <= {name for name, _ in request.headers}:
+        return 400
+    # Lists of tokens, which Hypercorn decodes without a look.
+    if any(name in _LISTS and not value.isascii() for name, value in request.headers):
         return 400
     # A path begins with a slash (RFC 9112, section 3.2); no app could say what another one means.
     return None if request.target.startswith((b"/", b"http://", b"https://", b"*")) else 400

@@ -113,7 +113,8 @@ class SocketLane(Lane):
         """Serve the socket to its end. What `app` raises is for the caller."""
         self._accept = b64encode(sha1(opening.key + _GUID, usedforsecurity=False).digest())
         if opening.behind:
-            self._arrived(opening.behind)
+            self._frames.feed(opening.behind)
+            self._take()
         scope = {
             "type": "websocket",
             "asgi": {"spec_version": "2.3", "version": "3.0"},
@@ -133,7 +134,7 @@ class SocketLane(Lane):
         """The app has said what it had to say."""
         if self._stage is Stage.ASKED:
             await self._refuse(500)
-        elif self._stage is Stage.OPEN:
+        elif not self._at_end:
             self._close(websocket.close(INTERNAL_ERROR))
         if self._broken and not self.transport.is_closing():
             # What the client still sends would be answered by a reset, which may overtake the close frame.
@@ -147,8 +148,9 @@ class SocketLane(Lane):
         while not self._messages and not self._at_end:
             await self._woken()
         if self._messages:
+            full = len(self._messages) == MAX_MESSAGES
             message = self._messages.pop(0)
-            if self._paused:
+            if full:
                 self._take()
             if not isinstance(message, Closing):
                 return message
@@ -192,9 +194,9 @@ class SocketLane(Lane):
             (b"connection", b"Upgrade"),
             (b"sec-websocket-accept", self._accept),
         ]
+        self._write(response_head(101, [*taken, *switched, *headers]))
         self._stage = Stage.OPEN
         self._accept = b""
-        self._write(response_head(101, [*taken, *switched, *headers]))
         self._take()
 
     def _close(self, frame: bytes) -> None:
@@ -211,17 +213,14 @@ class SocketLane(Lane):
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self._loop.time()
-        self._arrived(data)
-
-    def _arrived(self, data: bytes) -> None:
         self._frames.feed(data)
-        if self._stage is Stage.ASKED:
-            self._pause()
-        else:
-            self._take()
+        self._take()
 
     def _take(self) -> None:
         """Deal with what has come, as far as the app and the client keep up; read on when nothing is left of it."""
+        if self._stage is Stage.ASKED:
+            self._pause()
+            return
         pongs: list[bytes] = []
         count = 0
         while count < MAX_AT_ONCE and len(self._messages) < MAX_MESSAGES and not self._choked:
@@ -250,7 +249,7 @@ class SocketLane(Lane):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._paused and self._stage is not Stage.ASKED:
+        if self._paused:
             self._take()
 
     def _pause(self) -> None:
