@@ -134,8 +134,8 @@ class SocketLane(Lane):
         """The app has said what it had to say."""
         if self._stage is Stage.ASKED:
             await self._refuse(500)
-        elif not self._at_end:
-            self._close(websocket.close(INTERNAL_ERROR))
+        else:
+            self._close(INTERNAL_ERROR)
         if self._broken and not self.transport.is_closing():
             # What the client still sends would be answered by a reset, which may overtake the close frame.
             self.transport.write_eof()
@@ -174,8 +174,8 @@ class SocketLane(Lane):
         elif kind == "websocket.close" and self._stage is Stage.ASKED:
             await self._refuse(403)
         elif kind == "websocket.close":
-            self._close(websocket.close(message.get("code", 1000), message.get("reason") or ""))
-        elif self._stage is Stage.OPEN:
+            self._close(message.get("code", 1000), message.get("reason") or "")
+        elif self._stage is Stage.OPEN and not self._at_end:
             text = message.get("text")
             frame = (websocket.BINARY, message["bytes"]) if text is None else (websocket.TEXT, text.encode())
             if self._write(websocket.frame(*frame)):
@@ -199,17 +199,20 @@ class SocketLane(Lane):
         self._accept = b""
         self._take()
 
-    def _close(self, frame: bytes) -> None:
-        if self._stage is Stage.OPEN:
-            self._write(frame)
+    def _close(self, code: int, reason: str = "") -> None:
+        # A client that went without a close may still read what it is sent, and take the code for a verdict.
+        if self._stage is Stage.OPEN and not self._at_end:
             self._stage = Stage.CLOSED
+            self._write(websocket.close(code, reason))
 
     def _part(self, closing: Closing) -> None:
         """The client's close, or that what it sends is none, in its order: the app has taken all that came before."""
         self._code = NO_CODE if closing.code is None else closing.code
         self._broken = closing.broken
         self._lost()  # before: behind a close frame there comes nothing
-        self._close(websocket.frame(websocket.CLOSE, closing.answer))
+        if self._stage is Stage.OPEN:
+            self._stage = Stage.CLOSED
+            self._write(websocket.frame(websocket.CLOSE, closing.answer))
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self._loop.time()

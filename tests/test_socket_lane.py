@@ -190,6 +190,8 @@ class App:
         while (message := await receive())["type"] == "websocket.receive":
             self.heard.append(message["bytes"] if message["text"] is None else message["text"])
         self.heard.append(message)
+        await send({"type": "websocket.send", "text": "late"})
+        await send({"type": "websocket.close", "code": 1000})
 
 
 def ended(code: int) -> dict:
@@ -437,6 +439,8 @@ def test_a_client_that_is_lost_is_told_to_the_owner_at_once_and_to_the_app_in_it
             await asyncio.wait_for(lost.wait(), 5)
             app.go.set()
             await asyncio.wait_for(taken.task, 5)
+            if end == "half-closed":
+                assert await taken.rest() == b""
         assert app.heard == ["last", ended(1006)]
         assert taken.lost == [taken.lane.transport]
 

@@ -62,6 +62,8 @@ class JoinDoor:
         del request, scope
         try:
             await send_response(await answering, send, prefix="http.response")
+        except OSError:
+            pass  # the client went away
         except Exception as error:  # noqa: BLE001 - the head is out: all that can be done is to say it in the log
             incident(error, visit)
 
