@@ -145,7 +145,7 @@ def _refusal(request: H11Request) -> int | None:
     if {b"content-length", b"transfer-encoding"} <= {name for name, _ in request.headers}:
         return 400
     # Lists of tokens, which Hypercorn decodes without a look.
-    if any(name in _LISTS and not value.isascii() for name, value in request.headers):
+    if _opens_socket(request) and any(name in _LISTS and not value.isascii() for name, value in request.headers):
         return 400
     # A path begins with a slash (RFC 9112, section 3.2); no app could say what another one means.
     return None if request.target.startswith((b"/", b"http://", b"https://", b"*")) else 400

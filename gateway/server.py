@@ -14,6 +14,7 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, cast
 
 import structlog
@@ -149,10 +150,10 @@ class Server:
         app = cast("Any", self._gateway.app.asgi_app)
         if (opening := opening_of(data)) is not None:
             socket = SocketLane(transport, self.gone, max_message_bytes=self._gateway.settings.max_body_bytes)
-            self._spawn(self._in_lane(socket, socket.serve(app, opening, self._state)))
+            self._spawn(self._in_lane(socket, partial(socket.serve, app, opening, self._state)))
         elif (head := head_of(data)) is not None:
             lane = Lane(transport, self.gone)
-            self._spawn(self._in_lane(lane, lane.answer(app, head, self._state)))
+            self._spawn(self._in_lane(lane, partial(lane.answer, app, head, self._state)))
         else:
             self._spawn(self._serve(self._connection(transport, data)))
 
@@ -169,7 +170,9 @@ class Server:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _in_lane(self, lane: Lane, answering: Awaitable[None]) -> None:
+    async def _in_lane(self, lane: Lane, answer: Callable[[], Awaitable[None]]) -> None:
+        answering = answer()
+        del answer  # and with it the head
         try:
             await answering
         except OSError:

@@ -65,6 +65,14 @@ async def test_the_heartbeats_of_a_large_crowd_are_spread_as_its_pongs_come_back
     assert all(connection._pinged_at == connection.wrote_at for connection in crowd)
 
 
+async def test_a_client_that_nobody_reads_from_is_not_taken_for_a_silent_one(started):
+    hub = started()
+    connection = connect(hub, Recorder(pings=True))
+    connection.transport.heard = float("inf")
+    await asyncio.sleep(HEARTBEAT_S + LIMITS.stall_timeout_s + 5)
+    assert connection.close is None
+
+
 async def test_no_connection_is_silent_for_much_longer_than_a_heartbeat(started):
     hub = started()
     connection = connect(hub)
