@@ -1,4 +1,7 @@
-"""The short way of a WebSocket: which handshakes it takes, and that nobody can tell it from the long one."""
+"""The short way of a WebSocket: which handshakes it takes, and that nobody can tell it from the long one.
+
+Longer than others: one client and one app stand for all that a handshake, a frame, an end and a flood can do to it.
+"""
 
 import asyncio
 import contextlib
