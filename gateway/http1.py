@@ -17,7 +17,7 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
-from hypercorn.protocol.events import Request, StreamClosed
+from hypercorn.protocol.events import Data, Request, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
@@ -26,12 +26,12 @@ from wsproto.connection import ConnectionState as SocketState
 from wsproto.events import CloseConnection, Message, Ping
 
 from gateway.tally import Sockets
-from gateway.transports.direct import STATE_KEY, Owner
+from gateway.transports.direct import MAX_UNSENT, STATE_KEY, Owner
 
 MAX_READ = 65_536
 MAX_HEAD = 16_384
 MAX_UNAWAITED = 256
-MAX_UNSENT = 4 << 20
+_LISTS = frozenset({b"connection", b"sec-websocket-protocol"})
 
 
 class Http1(H11Protocol):
@@ -93,6 +93,21 @@ class Frames(WSStream):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.buffer = Truncated(self.config.websocket_max_message_size)
+        self._answered = asyncio.Event()
+
+    async def handle(self, event: Any) -> None:
+        if isinstance(event, Data):
+            # What comes behind a handshake, before its answer, waits for that; Hypercorn would take it for no HTTP.
+            await self._answered.wait()
+            if not self.handshake.accepted:
+                return
+        await super().handle(event)
+
+    async def app_send(self, message: Any) -> None:
+        try:
+            await super().app_send(message)
+        finally:
+            self._answered.set()
 
     async def _handle_events(self) -> None:
         for event in self.connection.events():
@@ -128,6 +143,9 @@ def _refusal(request: H11Request) -> int | None:
         return 431
     # Whoever stands in between may have gone by the other length (RFC 9112, section 6.1).
     if {b"content-length", b"transfer-encoding"} <= {name for name, _ in request.headers}:
+        return 400
+    # Lists of tokens, which Hypercorn decodes without a look.
+    if _opens_socket(request) and any(name in _LISTS and not value.isascii() for name, value in request.headers):
         return 400
     # A path begins with a slash (RFC 9112, section 3.2); no app could say what another one means.
     return None if request.target.lower().startswith((b"/", b"http://", b"https://", b"*")) else 400

@@ -60,28 +60,37 @@ class Head:
     def plain(self) -> bool:
         """Whether nothing in it asks for more than an answer."""
         names = [name for name, value in self.headers if (name, value.lower()) != (b"connection", b"keep-alive")]
-        return self.complete and names.count(b"host") == 1 and _NOT_HERE.isdisjoint(names)
+        return names.count(b"host") == 1 and _NOT_HERE.isdisjoint(names)
 
 
 def head_of(data: bytes) -> Head | None:
     """The head of a plain request, if these bytes begin with the whole of one."""
+    head = parsed(data) if data.startswith((b"GET /", b"POST /")) else None
+    return head if head is not None and head.plain and _measured(head) else None
+
+
+def parsed(data: bytes) -> Head | None:
+    """The whole head of HTTP/1.1 that these bytes begin with, if nothing in it is odd."""
     size = data.find(_END, 0, MAX_HEAD) + len(_END)
-    if size < len(_END) or not data.startswith((b"GET /", b"POST /")):
-        return None
     written = data[:size]
     # Lines that are folded or end oddly are for the server to judge.
-    if b"\r\n " in written or b"\r\n\t" in written or written.count(b"\n") != written.count(b"\r\n"):
+    if (
+        size < len(_END)
+        or b"\r\n " in written
+        or b"\r\n\t" in written
+        or written.count(b"\n") != written.count(b"\r\n")
+    ):
         return None
     head = Head(size)
     parser = HttpRequestParser(head)
     try:
         parser.feed_data(written)
-    except (HttpParserError, HttpParserUpgrade):
-        return None
-    if not head.plain or parser.get_http_version() != "1.1":
+    except HttpParserUpgrade:
+        pass  # what it asks for is among the headers
+    except HttpParserError:
         return None
     head.method = parser.get_method().decode("ascii")
-    return head if _measured(head) else None
+    return head if head.complete and parser.get_http_version() == "1.1" else None
 
 
 def _measured(head: Head) -> bool:
@@ -96,7 +105,7 @@ def _measured(head: Head) -> bool:
 
 
 class Lane(asyncio.Protocol):
-    """A connection while its first request is answered here; implements Wire.
+    """A connection while a request is answered here; implements Wire.
 
     `early`: what the client sent behind the request. `gone` is called when the connection is lost.
     """
@@ -129,14 +138,24 @@ class Lane(asyncio.Protocol):
 
     async def answer(self, app: App, head: Head, body: bytes, state: dict[str, Any]) -> None:
         """Serve one request. What `app` raises is for the caller."""
-        path, _, query = head.target.partition(b"?")
-        peer, own = self.transport.get_extra_info("peername"), self.transport.get_extra_info("sockname")
         scope = {
             "type": "http",
-            "http_version": "1.1",
             "asgi": {"spec_version": "2.1", "version": "3.0"},
             "method": head.method,
             "scheme": "http",
+            "extensions": {},
+            **self._asked(head, state),
+        }
+        answering = app(scope, self._receive([body]), self._send)
+        del head, body, scope  # a stream lives long: what only its beginning needs is let go of
+        await answering
+
+    def _asked(self, head: Head, state: dict[str, Any]) -> dict[str, Any]:
+        """What a scope says of the request and the connection."""
+        path, _, query = head.target.partition(b"?")
+        peer, own = self.transport.get_extra_info("peername"), self.transport.get_extra_info("sockname")
+        return {
+            "http_version": "1.1",
             "path": unquote(path.decode("ascii")),
             "raw_path": path,
             "query_string": query,
@@ -145,11 +164,7 @@ class Lane(asyncio.Protocol):
             "client": peer and peer[:2],
             "server": own and own[:2],
             "state": {**state, STATE_KEY: self},
-            "extensions": {},
         }
-        answering = app(scope, self._receive([body]), self._send)
-        del head, body, scope  # a stream lives long: what only its beginning needs is let go of
-        await answering
 
     def pipelined(self) -> bool:
         return bool(self.early)
@@ -182,23 +197,23 @@ class Lane(asyncio.Protocol):
         # The head leaves together with what comes first.
         head, self._head = self._head or b"", b""
         self._ended = not more
-        if (head or data) and not self.transport.is_closing():
-            if self.owner is not None:
-                self.owner.preceded()
-            self.transport.write(head + data)
+        if (head or data) and self._write(head + data):
             await self.drain()
+
+    def _write(self, data: bytes) -> bool:
+        """Whether somebody is there to read it."""
+        if self.transport.is_closing():
+            return False
+        if self.owner is not None:
+            self.owner.preceded()
+        self.transport.write(data)
+        return True
 
     def _begin(self, status: int, headers: Headers) -> None:
         names = {name.lower() for name, _ in headers}
         self._chunked = status >= HTTPStatus.OK and status not in (204, 304) and b"content-length" not in names
-        lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())]
-        lines += [b"%b: %b" % header for header in headers]
-        lines.append(_date(int(time())))
-        if self._chunked:
-            lines.append(b"transfer-encoding: chunked")
-        self._head = b"\r\n".join(lines) + b"\r\n\r\n"
-        if self._head.count(b"\n") != len(lines) + 1 or self._head.count(b"\r") != len(lines) + 1:
-            raise ValueError("a header with a line break")
+        framing = [(b"transfer-encoding", b"chunked")] if self._chunked else []
+        self._head = response_head(status, [*headers, *framing])
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self._loop.time()
@@ -221,6 +236,9 @@ class Lane(asyncio.Protocol):
         self._at_end = True
         if self.owner is not None:
             self.owner.lost()
+        self._wake()
+
+    def _wake(self) -> None:
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
 
@@ -231,6 +249,16 @@ class Lane(asyncio.Protocol):
         resumed, self._resumed = self._resumed, None
         if resumed is not None and not resumed.done():
             resumed.set_result(None)
+
+
+def response_head(status: int, headers: Headers) -> bytes:
+    """Raises ValueError for a header that would be two."""
+    lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode()), _date(int(time()))]
+    lines += [b"%b: %b" % header for header in headers]
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
+    if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1:
+        raise ValueError("a header with a line break")
+    return head
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """The listener: arriving connections, signals, the order of the end.
 
-Rule 1: a plain request is answered in the `lane`. What comes first that is none is for Hypercorn (`http1`), and so is
-all that follows on that connection.
+Rule 1: a plain request is answered in the `lane`, a plain WebSocket in the `socket_lane`. What comes first that is
+neither is for Hypercorn (`http1`), and so is all that follows on that connection.
 Rule 2: the end has an order. A signal drains the gateway while the listener still answers; only then does the listener
 close, and what is left is cut.
 """
@@ -14,6 +14,7 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, cast
 
 import structlog
@@ -29,6 +30,7 @@ from gateway.http1 import MAX_READ, Connection
 from gateway.lane import Head, Lane, head_of
 from gateway.routes import grouped
 from gateway.settings import Settings
+from gateway.socket_lane import SocketLane, opening_of
 from gateway.wire import json
 
 log = structlog.get_logger(__name__)
@@ -171,8 +173,13 @@ class Server:
 
     def begin(self, transport: asyncio.Transport, data: bytes, head: Head | None) -> None:
         """A request is here. With a `head` it is a plain one, and these bytes are the whole of it."""
+        app = cast("Any", self._gateway.app.asgi_app)
         if head is not None:
-            self._spawn(self._in_lane(Lane(transport, self.gone), head, data[head.size :]))
+            lane = Lane(transport, self.gone)
+            self._spawn(self._in_lane(lane, partial(lane.answer, app, head, data[head.size :], self._state)))
+        elif (opening := opening_of(data)) is not None:
+            socket = SocketLane(transport, self.gone, max_message_bytes=self._gateway.settings.max_body_bytes)
+            self._spawn(self._in_lane(socket, partial(socket.serve, app, opening, self._state)))
         else:
             self._spawn(self._serve(self._connection(transport, data)))
 
@@ -189,9 +196,9 @@ class Server:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _in_lane(self, lane: Lane, head: Head, body: bytes) -> None:
-        answering = lane.answer(cast("Any", self._gateway.app), head, body, self._state)
-        del head, body
+    async def _in_lane(self, lane: Lane, answer: Callable[[], Awaitable[None]]) -> None:
+        answering = answer()
+        del answer  # and with it the head
         try:
             await answering
         except OSError:

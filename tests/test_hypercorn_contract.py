@@ -65,6 +65,7 @@ def test_the_release_is_the_one_that_this_was_written_for():
         (WSStream.__init__,
          ["app", "config", "context", "task_group", "ssl", "client", "server", "send", "stream_id"]),
         (WSStream.handle, ["event"]),
+        (WSStream.app_send, ["message"]),
         (WSStream._handle_events, []),
         (WSStream._send_wsproto_event, ["event"]),
         (WebsocketBuffer.__init__, ["max_length"]),
@@ -85,6 +86,7 @@ def test_a_function_that_is_called_or_replaced_has_its_parameters(function, name
         H11Protocol._create_stream,
         H11Protocol._send_error_response,
         WSStream.handle,
+        WSStream.app_send,
         WSStream._handle_events,
         WSStream._send_wsproto_event,
         TCPServer.run,
@@ -113,6 +115,7 @@ def test_the_overridden_are_still_called_where_they_were():
     assert "self._check_protocol(" in handled
     assert "self._create_stream(" in handled
     assert "self._handle_events(" in inspect.getsource(WSStream.handle)
+    assert "self.app_send" in inspect.getsource(WSStream.handle)
     reading = inspect.getsource(WSStream._handle_events)
     for step in ("self.buffer.extend(", "self.app_put(", "self.buffer.clear(", "event.response(", "StreamClosed("):
         assert step in reading, step

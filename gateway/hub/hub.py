@@ -30,7 +30,7 @@ from gateway.wire.framing import Framing
 TICKS_PER_HEARTBEAT = 10
 MAX_TICK_S = 1.0
 MIN_PAGE_BYTES = 16 * 1024
-SLICE = 500  # connections looked at before the loop gets a turn
+SLICE = 250  # connections looked at before the loop gets a turn
 
 
 class Hub:
@@ -309,14 +309,17 @@ class Hub:
             lag_s = loop.time() - due
             self.pace.tick(elapsed_s=period, lag_s=lag_s)
             self.counts.loop_lag_s.observe(lag_s)
-            await self._look_after_all()
+            await self._look_after_all(within_s=period / 2)
 
-    async def _look_after_all(self) -> None:
-        now, wall = asyncio.get_running_loop().time(), self._now()
+    async def _look_after_all(self, *, within_s: float) -> None:
+        """One round of the clock. A large crowd is spread over the time: its pongs would all come at once, too."""
+        connections = tuple(self._connections)
+        pause_s = within_s * SLICE / max(SLICE, len(connections))
+        now, wall = self._loop_time(), self._now()
         beat = control.heartbeat(round(wall * 1000))
         frames: dict[Framing, bytes] = {}
         unsent_bytes = lagging = 0
-        for count, connection in enumerate(tuple(self._connections), start=1):
+        for count, connection in enumerate(connections, start=1):
             if now - connection.wrote_at >= self._heartbeat_s and connection.transport.unsent() == 0:
                 framing = connection.framing
                 if framing not in frames:
@@ -336,7 +339,8 @@ class Hub:
             unsent_bytes += connection.unsent
             lagging += connection.unsent > self.limits.max_buffer_bytes
             if count % SLICE == 0:
-                await asyncio.sleep(0)
+                await asyncio.sleep(pause_s)
+                now, wall = self._loop_time(), self._now()
         self.counts.unsent_bytes, self.counts.lagging = unsent_bytes, lagging
 
     def _expire(self, connection: Connection, wall: float) -> None:

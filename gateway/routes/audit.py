@@ -34,11 +34,13 @@ class Visit:
     `refusal` is set when it was refused before it was read, and only its body has still to come in.
     """
 
-    __slots__ = ("action", "address", "code", "connection", "refusal", "request", "run", "subject")
+    __slots__ = ("action", "address", "code", "connection", "method", "path", "refusal", "request", "run", "subject")
 
-    def __init__(self, *, request: str, address: str) -> None:
+    def __init__(self, *, request: str, address: str, method: str = "GET", path: str = "") -> None:
         self.request = request
         self.address = address
+        self.method = method
+        self.path = path
         self.connection = ""
         self.subject = ""
         self.run = ""

@@ -9,14 +9,15 @@ Rule 1: this door opens and carries; it decides nothing. Checks, refusals and st
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from quart import Response
 from quart.utils import encode_headers
 from quart.wrappers.response import DataBody
 from werkzeug.datastructures import Headers
-from werkzeug.sansio.request import Request as Handshake
+from werkzeug.sansio.request import Request
 
+from gateway.routes.audit import visit_of
 from gateway.routes.endpoint import Endpoint, incident
 from gateway.routes.request import BoundedRequest
 from gateway.routes.respond import respond
@@ -32,11 +33,6 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
 
 
-class Asked(NamedTuple):
-    method: str
-    path: str
-
-
 class Door:
     """ASGI middleware: takes streams and what is asked often on a direct connection; leaves the rest to `app`."""
 
@@ -50,11 +46,15 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket") and STATE_KEY in (scope.get("state") or {}):
             if scope["type"] == "websocket" and scope["path"] == "/ws":
-                await self._socket(scope, receive, send)
+                carrying = self._socket(scope, receive, send)
+                del scope  # as in the gate
+                await carrying
                 return
             for path, endpoint in self._served(scope):
                 if match := path.fullmatch(scope["path"]):
-                    await self._answer(endpoint, match.groupdict().get("id"), scope, receive, send)
+                    carrying = self._answer(endpoint, match.groupdict().get("id"), scope, receive, send)
+                    del scope, path, match
+                    await carrying
                     return
         await self._app(scope, receive, send)
 
@@ -69,32 +69,45 @@ class Door:
         return ()
 
     async def _answer(self, endpoint: Endpoint, run: str | None, scope: Scope, receive: Receive, send: Send) -> None:
-        request = request_of(scope, max_body_bytes=self._services.max_body_bytes)
-        if endpoint.method == "POST" and not await _received(request, receive):
+        posted = endpoint.method == "POST"
+        request = await received(scope, receive, at_most=self._services.max_body_bytes) if posted else bodiless(scope)
+        if request is None:
             return
-        request.body.set_complete()
-        asked = Asked(request.method, request.path)
+        visit = visit_of(request)
         answering = respond(endpoint, self._services, request, run=run)
         del request, scope, receive  # a stream lives long: what only its beginning needs is let go of
         try:
             await send_response(await answering, send, prefix="http.response")
+        except OSError:
+            pass  # the client went away
         except Exception as error:  # noqa: BLE001 - the head is out: all that can be done is to say it in the log
-            incident(error, asked)
+            incident(error, visit)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = await Socket(self._services, PlainSocket(scope, receive, send)).serve()
+        handshake = Handshake(scope)
+        serving = Socket(self._services, PlainSocket(receive, send), visit_of(handshake)).serve(handshake)
+        del handshake, scope
+        refusal = await serving
         if refusal is not None:
             await send_response(refusal, send, prefix="websocket.http.response")
 
 
-class PlainSocket(Handshake):
-    """A WebSocket handshake and its frames, with the methods of Quart's that `Socket` uses."""
+class Handshake(Request):
+    """What a WebSocket was asked for with, by the names of Quart's that `Socket` uses."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope) -> None:
         super().__init__("GET", scope["scheme"], None, "", scope["path"], scope["query_string"], _headers(scope), None)
         self.scope = scope
         self.http_version: str = scope["http_version"]
         self.requested_subprotocols: list[str] = scope.get("subprotocols", [])
+
+
+class PlainSocket:
+    """A WebSocket's frames, with the methods of Quart's that `Socket` uses."""
+
+    __slots__ = ("_gone", "_receive", "_send")
+
+    def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
         self._gone = False
@@ -120,8 +133,28 @@ class PlainSocket(Handshake):
         await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
 
-def request_of(scope: Scope, *, max_body_bytes: int = 0) -> BoundedRequest:
-    """A request as Quart would make it; its body is still to come."""
+def bodiless(scope: Scope) -> BoundedRequest:
+    """A request without a body, as Quart would make it."""
+    request = _request(scope, max_body_bytes=0)
+    request.body.set_complete()
+    return request
+
+
+async def received(scope: Scope, receive: Receive, *, at_most: int) -> BoundedRequest | None:
+    """A request with the whole of its body, as Quart would make it; None when the client left before the end."""
+    request = _request(scope, max_body_bytes=at_most)
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        request.body.append(message["body"])
+        more = message["more_body"]
+    request.body.set_complete()
+    return request
+
+
+def _request(scope: Scope, *, max_body_bytes: int) -> BoundedRequest:
     return BoundedRequest(
         scope["method"],
         scope["scheme"],
@@ -134,23 +167,6 @@ def request_of(scope: Scope, *, max_body_bytes: int = 0) -> BoundedRequest:
         scope=cast("Any", scope),
         send_push_promise=_push_nothing,
     )
-
-
-def bodiless(scope: Scope) -> BoundedRequest:
-    request = request_of(scope)
-    request.body.set_complete()
-    return request
-
-
-async def _received(request: BoundedRequest, receive: Receive) -> bool:
-    """Read the body. False: the client left instead."""
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return False
-        request.body.append(message["body"])
-        if not message["more_body"]:
-            return True
 
 
 def _expression(path: str) -> re.Pattern[str]:

@@ -104,7 +104,7 @@ class Call:
         """The JSON body; none at all counts as `{}`. Raises TooLarge, Invalid."""
         data = await self.raw_body()
         try:
-            value = json.loads(data) if data.strip() else {}
+            value = json.loads(data) if data else {}
         except ValueError as error:
             raise Invalid(detail=f"the body is not JSON: {error}") from None
         return _validate(model, value)
@@ -229,11 +229,11 @@ async def refuse(problem: Problem, request: BoundedRequest | None) -> Response:
     return Response(document, problem.status, headers, content_type="application/problem+json")
 
 
-def incident(error: Exception, request: Any) -> Internal:
+def incident(error: Exception, visit: Visit) -> Internal:
     """Log an unexpected exception and give it a number that is safe to tell."""
     number = secrets.token_hex(6)
-    names = {"incident": number, "request": visit_of(request).request}
-    log.error("request failed", **names, method=request.method, path=request.path, exc_info=error)
+    names = {"incident": number, "request": visit.request, "method": visit.method, "path": visit.path}
+    log.error("request failed", **names, exc_info=error)
     return Internal(members={"incident": number})
 
 

@@ -63,31 +63,35 @@ class Gate:
         visit = scope[VISIT] = Visit(
             request=request_id(headers.get(b"x-request-id")),
             address=self._services.addresses.of(client[0] if client else None, scope["headers"]),
+            method=scope.get("method", "GET"),
+            path=scope["path"],
         )
         out = Outgoing(visit, send, self._services.audit, self._shared(headers.get(b"origin")))
         try:
-            await self._admit(scope, headers, receive, out)
+            answer = await self._admit(scope, headers, visit)
+            if answer is None:
+                answering = self._app(scope, receive, out.send)
+            else:
+                kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
+                answering = send_response(answer, out.send, prefix=kind)
+            del scope, headers, answer  # a stream lives long: what only its beginning needs is let go of
+            await answering
         finally:
             self._services.audit.write(visit)  # also of one whose client did not wait
 
-    async def _admit(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, out: "Outgoing") -> None:
-        answer = None
+    async def _admit(self, scope: Scope, headers: dict[bytes, bytes], visit: Visit) -> Response | None:
+        """The answer, where none is needed from anything behind."""
         try:
             if scope["path"] not in UNCOUNTED:
-                self._services.rates.address(out.visit.address)
+                self._services.rates.address(visit.address)
             if scope.get("method") == "OPTIONS" and b"access-control-request-method" in headers:
-                answer = self._preflight(headers.get(b"origin", b""))
+                return self._preflight(headers.get(b"origin", b""))
         except Problem as problem:
-            out.visit.code = problem.code
-            if scope["type"] == "http" and not BODY_HEADERS.isdisjoint(headers):
-                out.visit.refusal = problem  # told once its body has come in
-            else:
-                answer = await self._refusal(scope, problem)
-        if answer is None:
-            await self._app(scope, receive, out.send)
-        else:
-            kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
-            await send_response(answer, out.send, prefix=kind)
+            visit.code = problem.code
+            if scope["type"] == "websocket" or BODY_HEADERS.isdisjoint(headers):
+                return await self._refusal(scope, problem)
+            visit.refusal = problem  # told once its body has come in
+        return None
 
     def _shared(self, origin: bytes | None) -> Headers:
         """What lets a page of another origin read the answer (the Fetch standard, CORS protocol)."""

@@ -7,6 +7,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as MethodNotAllowed405
 
 from gateway.errors import Invalid, MethodNotAllowed, NotFound, Problem
+from gateway.routes.audit import visit_of
 from gateway.routes.door import Door
 from gateway.routes.endpoint import Endpoint, incident
 from gateway.routes.gate import Gate
@@ -34,7 +35,8 @@ def register(app: Quart, services: Services) -> None:
 
     @app.websocket(SOCKET_PATH)
     async def socket() -> Response | None:
-        return await Socket(services, _behind(websocket)).serve()
+        own = _behind(websocket)
+        return await Socket(services, own, visit_of(own)).serve(own)
 
     # How Quart takes middleware.
     gate = Gate(Door(app.asgi_app, services, services.endpoints), services)
@@ -49,7 +51,7 @@ def register(app: Quart, services: Services) -> None:
 
     @app.errorhandler(Exception)
     async def failed(error: Exception) -> Response:
-        return await refuse_call(incident(error, request), services, current_request())
+        return await refuse_call(incident(error, visit_of(request)), services, current_request())
 
 
 def _view(endpoint: Endpoint, services: Services) -> Any:

@@ -3,6 +3,7 @@
 from quart import Response
 
 from gateway.errors import Problem
+from gateway.routes.audit import visit_of
 from gateway.routes.endpoint import Endpoint, answer, incident
 from gateway.routes.request import BoundedRequest
 from gateway.routes.services import Services
@@ -17,4 +18,4 @@ async def respond(
     except Problem as problem:
         return await refuse_call(problem, services, request, dialect=endpoint.dialect)
     except Exception as error:  # noqa: BLE001 - it is logged, and the client gets its number
-        return await refuse_call(incident(error, request), services, request)
+        return await refuse_call(incident(error, visit_of(request)), services, request)

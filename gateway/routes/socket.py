@@ -17,7 +17,7 @@ from gateway.auth import Principal, Scope
 from gateway.errors import Forbidden, FrameInvalid, Problem, TooLarge, TooMany, Unauthorized
 from gateway.hub import Connection, Join
 from gateway.hub.subscription import Subscription
-from gateway.routes.audit import visit_of
+from gateway.routes.audit import Visit
 from gateway.routes.endpoint import incident, presented, refuse
 from gateway.routes.services import Services, caller
 from gateway.routes.streams import transport_for
@@ -28,7 +28,7 @@ from gateway.wire.framing import WEBSOCKET
 from gateway.wire.websocket import payloads, text
 
 if TYPE_CHECKING:
-    from gateway.routes.door import PlainSocket
+    from gateway.routes.door import Handshake, PlainSocket
 
 log = structlog.get_logger(__name__)
 
@@ -49,25 +49,26 @@ ACTIONS = {
 class Socket:
     """One WebSocket, from its handshake to its close."""
 
-    def __init__(self, services: Services, websocket: "Websocket | PlainSocket") -> None:
+    def __init__(self, services: Services, websocket: "Websocket | PlainSocket", visit: Visit) -> None:
         self._services = services
         self._websocket = websocket
         self._principal: Principal | None = None
         self._connection: Connection
-        self._visit = visit_of(websocket)
+        self._visit = visit
 
-    async def serve(self) -> Response | None:
+    async def serve(self, handshake: "Websocket | Handshake") -> Response | None:
+        """Serve it to its end, or refuse it by the response that is returned."""
         websocket, services = self._websocket, self._services
-        headers = websocket.headers
+        headers = handshake.headers
         if not services.authenticator.welcomes(headers.get("Origin"), headers.get("Host")):
             self._visit.code = "auth.forbidden"
             return await refuse(Forbidden(detail="this origin may not open a WebSocket"), None)
-        wanted = SUBPROTOCOL if SUBPROTOCOL in websocket.requested_subprotocols else None
+        wanted = SUBPROTOCOL if SUBPROTOCOL in handshake.requested_subprotocols else None
         await websocket.accept(subprotocol=wanted)
-        transport, framing = transport_for(websocket, services, direct=WEBSOCKET, fallback=WEBSOCKET)
+        transport, framing = transport_for(handshake, services, direct=WEBSOCKET, fallback=WEBSOCKET)
         try:
             self._principal = await services.authenticator.identify(
-                presented(websocket, services, joins=True, websocket=True)
+                presented(handshake, services, joins=True, websocket=True)
             )
             subject = self._visit.subject = self._principal.subject if self._principal else ""
             self._connection = services.hub.open(
@@ -85,6 +86,7 @@ class Socket:
             await self._see_off(transport)
             return None
         self._visit.connection = self._connection.id
+        del handshake, headers  # a socket lives long, and needs them no more
         self._say_hello()
         # Its own task, owned here: reading must go on while a slow client is written to.
         reader = asyncio.ensure_future(self._read())
@@ -140,7 +142,7 @@ class Socket:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - it is logged, and the socket closes with 1011
-            incident(error, self._websocket)
+            incident(error, self._visit)
             self._connection.finish(Close.INTERNAL)
 
     async def _prove(self, first: str | bytes | None) -> None:
@@ -200,7 +202,7 @@ class Socket:
         except Problem as problem:
             outcome = problem
         except Exception as error:  # noqa: BLE001 - it is logged, and the client gets its number
-            outcome = incident(error, self._websocket)
+            outcome = incident(error, self._visit)
         self._tell(command, outcome)
         return outcome, started
 

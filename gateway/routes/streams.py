@@ -31,7 +31,7 @@ from gateway.wire.events import LIFECYCLE, OWN_TYPE, WORK
 from gateway.wire.framing import SSE, SSE_CHUNKED, Chunked, CompositeSse, Framing
 
 if TYPE_CHECKING:
-    from gateway.routes.door import PlainSocket
+    from gateway.routes.door import Handshake
 
 streams = Endpoints()
 
@@ -152,7 +152,7 @@ def _at_end(run: Run, join: Join) -> bool:
 
 
 def transport_for(
-    request: "BoundedRequest | Websocket | PlainSocket", services: Services, *, direct: Framing, fallback: Framing
+    request: "BoundedRequest | Websocket | Handshake", services: Services, *, direct: Framing, fallback: Framing
 ) -> tuple[Transport, Framing]:
     """The fastest way to this client: past the HTTP layer where the server lets us, else through it."""
     limit = services.hub.limits.max_buffer_bytes

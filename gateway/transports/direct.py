@@ -11,6 +11,8 @@ from typing import Protocol
 
 STATE_KEY = "runcast.wire"
 NOT_CLEAR = -1
+# Unsent bytes above which no more is read of a WebSocket, whose client asks, if only by pings, and takes nothing.
+MAX_UNSENT = 4 << 20
 
 
 class Owner(Protocol):
@@ -26,8 +28,9 @@ class Owner(Protocol):
 class Wire(Protocol):
     """The asyncio side of one accepted connection, as the server hands it to the app under `STATE_KEY`.
 
-    `heard_at`: when bytes last came in, in loop time. `one_way`: the client has no business to send anything more; the
-    server cuts it off if it does, as it would otherwise stop reading and never learn that the client left.
+    `heard_at`: when bytes last came in, in loop time; infinity while the server itself reads no more. `one_way`: the
+    client has no business to send anything more; the server cuts it off if it does, as it would otherwise stop reading
+    and never learn that the client left.
     """
 
     transport: asyncio.Transport

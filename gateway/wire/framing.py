@@ -82,7 +82,7 @@ class Chunked:
 class WebSocket:
     """One unfragmented text frame for each event (PROTOCOL section 6; RFC 6455, section 5.2)."""
 
-    ping = websocket.PING
+    ping = websocket.frame(websocket.PING)
     stateful = False
 
     def events(self, events: Iterable[Event]) -> bytes:

@@ -81,19 +81,24 @@ class Heard(NamedTuple):
     closed: int | None
 
 
+# What sends a handshake by either way of the server, and the beginning of that way's answer.
+WAYS = {"lane": ((), b"HTTP/1.1 101 Switching Protocols\r\n"), "server": (("TE: trailers",), b"HTTP/1.1 101 \r\n")}
+
+
 class RawSocket:
     """A WebSocket of bare bytes. Raises AssertionError for a server's frame that no client could take."""
 
-    def __init__(self, gateway: GatewayProcess, *lines: str) -> None:
+    def __init__(self, gateway: GatewayProcess, *lines: str, way: str = "lane") -> None:
         self._gateway = gateway
-        self._lines = lines
+        odd, self._answer = WAYS[way]
+        self._lines = (*lines, *odd)
         self._ended = False
 
     async def __aenter__(self) -> Self:
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._gateway.port)
         self.writer.write(head("GET", "/ws", authorization("framer"), *UPGRADE, *self._lines))
         answer = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
-        assert answer.startswith(b"HTTP/1.1 101 "), answer
+        assert answer.startswith(self._answer), answer
         assert b"sec-websocket-extensions" not in answer.lower()
         hello = await self.next()
         assert hello is not None

@@ -147,8 +147,11 @@ async def _read(reader: asyncio.StreamReader, data: bytes) -> Answer:
             return found
 
 
-async def compared(gateway: GatewayProcess, *, seed: int, count: int) -> Compared:
-    """Send `count` heads both ways. What they speak of is a run that has ended, whose stream ends by itself."""
+async def compared(gateway: GatewayProcess, *, seed: int, count: int, handshakes: bool = False) -> Compared:
+    """Send `count` heads both ways; `handshakes`: all of them a WebSocket's.
+
+    What they speak of is a run that has ended, whose stream ends by itself.
+    """
     rng, found = random.Random(seed), Compared()
     async with caller(gateway, "heads") as client:
         run = await started(client, "external")
@@ -162,7 +165,7 @@ async def compared(gateway: GatewayProcess, *, seed: int, count: int) -> Compare
 
     async with Ways(gateway) as ways:
         for _ in range(0, count, 1000):
-            made = [heads.one() for _ in range(min(count, 1000))]
+            made = [heads.handshake() if handshakes else heads.one() for _ in range(min(count, 1000))]
             await asyncio.gather(*(both(ways, data, rng.randint(1, max(1, len(data) - 1))) for data in made))
     return found
 

@@ -25,6 +25,32 @@ class Heads:
             data = rng.choice((b"\r\n", b"\n", b"\r\n\r\n", b" ", b"\x00", b"\x16\x03\x01")) + data
         return data + rng.choices((b"", self._behind()), (85, 15))[0]
 
+    def handshake(self) -> bytes:
+        """A WebSocket's, most of them plain but for a line or two."""
+        rng = self._rng
+        target = rng.choices((b"/ws", b"/ws?x=%ff&a", b"/ws/", b"/wsx", b"/%77s", b"http://a/ws"), (80, 9, 1, 1, 1, 1))[
+            0
+        ]
+        lines = [
+            *rng.choices(([b"Connection: Upgrade"], [b"Connection: keep-alive, Upgrade"], []), (70, 20, 5))[0],
+            *rng.choices(([b"Upgrade: websocket"], [b"upgrade:WebSocket "], []), (70, 20, 5))[0],
+            *rng.choices(([b"Sec-WebSocket-Version: 13"], [b"Sec-WebSocket-Version: 013"], []), (80, 5, 5))[0],
+            *rng.choices(([b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="], [b"Sec-WebSocket-Key: a"], []), (80, 5, 5))[
+                0
+            ],
+            *rng.choices(
+                ([], [b"Sec-WebSocket-Protocol: a, runcast.v1"], [b"Sec-WebSocket-Protocol: \xff"]), (80, 9, 5)
+            )[0],
+            *rng.choices(([], [b"Sec-WebSocket-Extensions: permessage-deflate"]), (80, 9))[0],
+            *([self._odd()] if rng.random() < 0.4 else []),
+            b"Host: 127.0.0.1",
+        ]
+        rng.shuffle(lines)
+        data = b"\r\n".join((b"GET " + target + b" HTTP/1.1", *lines, b"", b""))
+        if rng.random() < 0.1:
+            data = self._broken(data)
+        return data + rng.choices((b"", self._behind()), (85, 15))[0]
+
     def _first(self) -> bytes:
         rng = self._rng
         method = rng.choices(

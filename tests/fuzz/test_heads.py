@@ -28,6 +28,16 @@ async def test_a_head_is_answered_alike_in_one_piece_and_in_two(gateway):
     assert {0, 200, 400, 401, 404, 405, 422, 431, 501} <= found.statuses.keys()
 
 
+async def test_a_handshake_is_answered_alike_in_one_piece_and_in_two(gateway):
+    async with unharmed(gateway) as beside:
+        found = await compared(gateway, seed=seed_of(12), count=400, handshakes=True)
+    print(found, beside)
+    assert not found.wrong, found.wrong[0]
+    assert not beside.wrong
+    assert found.statuses[101] > 100
+    assert {0, 101, 400, 404} <= found.statuses.keys()
+
+
 @pytest.mark.parametrize("size, status", [(10_000, 200), (17_000, 431), (60_000, 431)])
 @pytest.mark.parametrize("lines", [(STREAM,), ()], ids=["stream", "plain"])
 async def test_how_long_a_head_may_be_does_not_hang_on_how_it_comes(gateway, lines, size, status):

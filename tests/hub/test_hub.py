@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from gateway.errors import TooMany, Unavailable
+from gateway.hub.hub import MAX_TICK_S, SLICE
 from gateway.wire import control
 from gateway.wire.codes import Close
 from gateway.wire.framing import SSE, SSE_CHUNKED, WEBSOCKET
@@ -50,6 +51,26 @@ async def test_a_heartbeat_comes_only_after_silence(started):
     assert connection.transport.types()[-1:] == ["heartbeat"]
     await asyncio.sleep(10 * HEARTBEAT_S)
     assert 9 <= connection.transport.types().count("heartbeat") <= 11
+
+
+async def test_the_heartbeats_of_a_large_crowd_are_spread_as_its_pongs_come_back_at_once(started):
+    hub = started()
+    crowd = [connect(hub, subject=str(number)) for number in range(3 * SLICE)]
+    for connection in crowd:
+        connection.transport.heard = 0.0
+    await asyncio.sleep(HEARTBEAT_S * 1.1 + MAX_TICK_S)
+    beats = sorted({connection.wrote_at for connection in crowd})
+    assert [sum(connection.wrote_at == at for connection in crowd) for at in beats] == [SLICE] * 3
+    assert MAX_TICK_S / 4 < beats[-1] - beats[0] < MAX_TICK_S / 2
+    assert all(connection._pinged_at == connection.wrote_at for connection in crowd)
+
+
+async def test_a_client_that_nobody_reads_from_is_not_taken_for_a_silent_one(started):
+    hub = started()
+    connection = connect(hub, Recorder(pings=True))
+    connection.transport.heard = float("inf")
+    await asyncio.sleep(HEARTBEAT_S + LIMITS.stall_timeout_s + 5)
+    assert connection.close is None
 
 
 async def test_no_connection_is_silent_for_much_longer_than_a_heartbeat(started):
