@@ -1,4 +1,4 @@
-"""100,000 requests from the document, 20,000 each of heads, sockets and joins, beside a run that is streamed."""
+"""100,000 requests from the document, 20,000 each of heads, handshakes, sockets and joins, beside a run that is streamed."""
 
 import asyncio
 from pathlib import Path
@@ -30,6 +30,7 @@ async def run(folder: Path, *, seed: int, scale: float) -> Outcome:
             found = [
                 await asyncio.to_thread(Api(gateway, seed=seed).fuzz, scaled(REQUESTS, scale)),
                 await heads.compared(gateway, seed=seed, count=scaled(HEADS, scale)),
+                await heads.compared(gateway, seed=seed, count=scaled(HEADS, scale), handshakes=True),
                 await asyncio.to_thread(sessions, gateway, runs, seed=seed, count=scaled(SOCKETS, scale)),
                 await asyncio.to_thread(joins, gateway, ended, log, seed=seed, count=scaled(JOINS, scale)),
             ]
