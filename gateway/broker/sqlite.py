@@ -174,7 +174,7 @@ class SqliteBroker:
         self._commits.check()
         if after >= upto:
             return []
-        fresh = self._commits.journal.of(run)
+        fresh = self._commits.journal.of(run, after=after, limit=limit)
         placed = min(upto, fresh[0].offset - 1) if fresh else upto
         page: list[Event] = []
         if after < placed:
@@ -182,7 +182,7 @@ class SqliteBroker:
             limit -= len(page)
             max_bytes -= sum(len(event.json) for event in page)
         if limit > 0 and max_bytes >= 0:
-            page += queries.page_of(fresh, after, upto, limit, max_bytes)
+            page += queries.page_of(fresh, upto, limit, max_bytes)
         return page
 
     async def snapshot(self, run: str) -> Snapshot | None:

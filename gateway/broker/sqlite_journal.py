@@ -37,9 +37,13 @@ class Journal:
         for event in events:
             self._bytes += len(event.json)
 
-    def of(self, run: str) -> Sequence[Event]:
-        """What is not yet at this run's place, in order and without a hole."""
-        return tuple(self._fresh.get(run, ()))
+    def of(self, run: str, *, after: int = 0, limit: int | None = None) -> Sequence[Event]:
+        """What is not yet at this run's place, in order and without a hole: the first that come after an offset."""
+        fresh = self._fresh.get(run)
+        if not fresh:
+            return ()
+        begin = max(0, after + 1 - fresh[0].offset)
+        return fresh[begin:] if limit is None else fresh[begin : begin + limit]
 
     def placed(self, run: str, upto: int) -> None:
         """This run's events up to an offset are at their place; their rows wait for the next move."""

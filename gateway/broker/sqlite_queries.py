@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from itertools import islice
 from typing import Any, NamedTuple
 
 from gateway.broker.base import NewRun, Page, Producer, Revocation, Run, Snapshot
@@ -136,10 +135,12 @@ def read_events(read: sqlite3.Connection, run: str, after: int, upto: int, limit
     return page
 
 
-def page_of(events: Sequence[Event], after: int, upto: int, limit: int, max_bytes: int) -> list[Event]:
+def page_of(events: Sequence[Event], upto: int, limit: int, max_bytes: int) -> list[Event]:
     """What `read_events` would give of these, which lie in memory."""
     page: list[Event] = []
-    for event in islice((event for event in events if after < event.offset <= upto), limit):
+    for event in events[:limit]:
+        if event.offset > upto:
+            break
         page.append(event)
         max_bytes -= len(event.json)
         if max_bytes < 0:

@@ -1,4 +1,4 @@
-"""100,000 requests from the document, 20,000 each of heads, handshakes, sockets and joins, beside a run that is streamed."""
+"""100,000 requests from the document, 20,000 each of heads, handshakes, sockets and joins, beside a streamed run."""
 
 import asyncio
 from pathlib import Path
