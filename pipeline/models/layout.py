@@ -98,9 +98,11 @@ def _phrase_heading(section: Sequence[Sentence], all_sentences: Sequence[Sentenc
     scores: dict[tuple[str, ...], float] = {}
     for phrase, count in here.items():
         rarity = sum(math.log(len(all_sentences) / everywhere[one]) if everywhere[one] else 0.0 for one in phrase)
-        # A word that the neighbourhood never repeats is an accident, not a subject.
-        score = (count - 0.5 + math.log(around[phrase])) * rarity / math.sqrt(len(phrase))
-        score *= 1.0 if around[phrase] > 1 else 0.4
+        # A word that the neighbourhood never repeats is an accident, not a subject. A sentence may have been shortened
+        # within a word, which the neighbourhood then does not know at all.
+        near_by = max(count, around[phrase])
+        score = (count - 0.5 + math.log(near_by)) * rarity / math.sqrt(len(phrase))
+        score *= 1.0 if near_by > 1 else 0.4
         fresh = [one for one in phrase if one not in spoken and one not in avoid]
         scores[phrase] = score * (0.2 + 0.8 * len(fresh) / len(phrase))
     order = sorted(scores, key=lambda phrase: (-scores[phrase], phrase))

@@ -1,6 +1,7 @@
 """The offline model: where sentences end, which are chosen, and how long it takes."""
 
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 from pipeline import Rejected
 from pipeline.models import Failure, Request, Source
 from pipeline.models.extractive import Extractive
+from pipeline.models.layout import heading
 from pipeline.models.rank import Ranking, terms, topic_weights
-from pipeline.models.sentences import flat, split
+from pipeline.models.sentences import Sentence, flat, split
 from tests.pipeline.texts import WORKS, Work, read
 
 
@@ -117,3 +119,9 @@ async def test_nothing_to_quote_is_rejected(text: str) -> None:
     """A source without words is refused with a reason."""
     with pytest.raises(Rejected, match="no sentence"):
         await written(Request(topic="x", sources=(Source("1", "One", text),)))
+
+
+def test_a_heading_is_found_for_a_sentence_that_was_cut_within_a_word():
+    whole = [Sentence("They spoke of the electricity of the rooms.", 0, n, n) for n in range(2)]
+    cut = [replace(whole[0], text="They spoke of the electric.")]
+    assert heading(cut, whole, "rooms", set()) == "Electric"
