@@ -34,6 +34,7 @@ class Connection:
         "_left",
         "_pinged_at",
         "_pump",
+        "_stalled_at",
         "_taken",
         "address",
         "bearer",
@@ -43,7 +44,6 @@ class Connection:
         "id",
         "pumping",
         "sole",
-        "stalled_at",
         "subject",
         "subscriptions",
         "transport",
@@ -78,7 +78,7 @@ class Connection:
         self.warned = False
         self.pumping = False
         self.close: Close | None = None
-        self.stalled_at: float | None = None
+        self._stalled_at: float | None = None
         self._pinged_at: float | None = None
         self.unsent = 0
         self._taken = 0
@@ -118,23 +118,36 @@ class Connection:
         if self.sole and not self.subscriptions:
             self.finish()
 
-    def stalled_for(self, now: float) -> float:
-        """Seconds for which the client has taken nothing of what is unsent; to be asked every now and then."""
-        unsent = self.unsent = self.transport.unsent()
-        taken = self.transport.taken()
-        if unsent == 0 or taken > self._taken or self.stalled_at is None:
-            self.stalled_at = now
-        self._taken = taken
-        return now - self.stalled_at if unsent else 0.0
+    def beat(self, frame: bytes, now: float) -> None:
+        """Send a heartbeat, and ask whether anybody is there, if this transport can tell and was not asked already.
 
-    def ping(self, now: float) -> None:
-        """Ask whether anybody is there, if this transport can tell and was not asked already."""
+        To be called while nothing is unsent.
+        """
         if self.framing.ping and self._pinged_at is None and self.transport.heard_at() is not None:
-            self.transport.write(self.framing.ping)
+            frame += self.framing.ping
             self._pinged_at = now
+        self.transport.offer(frame)
+        self.wrote_at = now
 
-    def silent_for(self, now: float) -> float:
-        """Seconds since a ping that nothing has been heard after."""
+    def waits_for(self, now: float) -> float:
+        """Seconds for which the client has taken nothing of what is unsent, or has not been heard of after a ping.
+
+        To be asked every now and then, of a great many: where there is nothing to wait for it costs little.
+        """
+        self.unsent = self.transport.unsent()
+        if not self.unsent and self._pinged_at is None:
+            self._stalled_at = None
+            return 0.0
+        return max(self._stalled_for(now), self._silent_for(now))
+
+    def _stalled_for(self, now: float) -> float:
+        taken = self.transport.taken()
+        if self.unsent == 0 or taken > self._taken or self._stalled_at is None:
+            self._stalled_at = now
+        self._taken = taken
+        return now - self._stalled_at if self.unsent else 0.0
+
+    def _silent_for(self, now: float) -> float:
         if self._pinged_at is None:
             return 0.0
         heard_at = self.transport.heard_at()

@@ -28,7 +28,7 @@ from gateway.wire.codes import OF_PROBLEM, Close
 from gateway.wire.framing import Framing
 
 TICKS_PER_HEARTBEAT = 10
-MAX_TICK_S = 1.0
+MAX_TICK_S = 1.5
 MIN_PAGE_BYTES = 16 * 1024
 SLICE = 250  # connections looked at before the loop gets a turn
 
@@ -318,18 +318,17 @@ class Hub:
         now, wall = self._loop_time(), self._now()
         beat = control.heartbeat(round(wall * 1000))
         frames: dict[Framing, bytes] = {}
+        warning_s, stall_s = self.limits.auth_warning_s, self.limits.stall_timeout_s
         unsent_bytes = lagging = 0
         for count, connection in enumerate(connections, start=1):
             if now - connection.wrote_at >= self._heartbeat_s and connection.transport.unsent() == 0:
                 framing = connection.framing
                 if framing not in frames:
                     frames[framing] = framing.control(beat)
-                connection.transport.write(frames[framing])
-                connection.wrote_at = now
-                connection.ping(now)
-            if wall >= connection.expires_at - self.limits.auth_warning_s:
+                connection.beat(frames[framing], now)
+            if wall >= connection.expires_at - warning_s:
                 self._expire(connection, wall)
-            if max(connection.stalled_for(now), connection.silent_for(now)) >= self.limits.stall_timeout_s:
+            if connection.waits_for(now) >= stall_s:
                 # With nothing in its way the close can still be sent, and the owner of the response sees to the rest.
                 if connection.close is None:
                     self.counts.cut_off += 1

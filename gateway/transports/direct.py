@@ -118,7 +118,7 @@ class DirectTransport:
         return taken
 
     def unsent(self) -> int:
-        return self._socket.get_write_buffer_size()
+        return 0 if self._clear != NOT_CLEAR else self._socket.get_write_buffer_size()
 
     def taken(self) -> int:
         return self._queued - self._socket.get_write_buffer_size()

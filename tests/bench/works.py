@@ -34,7 +34,7 @@ class Counts:
     levels: Sequence[int] = (100, 300, 1000, 3000, 10_000)
     crowd: int = 1000
     measure_s: float = 2.5
-    heartbeats_s: float = 15  # the gateway's own period
+    heartbeats_s: float = 31  # two of the gateway's own periods: 15 s, and the tick of its clock
     runs: int = 300
     tokens_s: float = 4
     commands: int = 200
