@@ -89,8 +89,11 @@ def parsed(data: bytes) -> Head | None:
         pass  # what it asks for is among the headers
     except HttpParserError:
         return None
-    head.method = parser.get_method().decode("ascii")
-    return head if head.complete and parser.get_http_version() == "1.1" else None
+    method = parser.get_method()
+    head.method = method.decode("ascii")
+    # The parser takes more blanks than there may be, and what other protocols call themselves.
+    first = b"%b %b HTTP/1.1\r\n" % (method, head.target)
+    return head if head.complete and written.startswith(first) else None
 
 
 def _measured(head: Head) -> bool:

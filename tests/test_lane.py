@@ -56,6 +56,8 @@ def test_blanks_around_a_value_are_no_part_of_it(written):
         HEAD.replace(b"HTTP/1.1", b"HTTP/1.0"),
         HEAD.replace(b"HTTP/1.1", b"HTTP/2.0"),
         HEAD.replace(b"HTTP/1.1", b"HTTP/1.1 x"),
+        HEAD.replace(b"HTTP/1.1", b" HTTP/1.1"),
+        HEAD.replace(b"HTTP/1.1", b"RTSP/1.1"),
         HEAD.replace(b"Host: a\r\n", b""),
         HEAD.replace(b"Host: a\r\n", b"Host: a\r\nHost: b\r\n"),
         HEAD.replace(b"X-Name: V a", b"Content-Length: 0"),

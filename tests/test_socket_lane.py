@@ -73,6 +73,8 @@ def test_subprotocols_are_told_extensions_are_not_and_what_comes_behind_is_kept(
         other(b"/ws?", b"/%77s?"),
         other(b"HTTP/1.1", b"HTTP/1.0"),
         other(b"HTTP/1.1", b"HTTP/2.0"),
+        other(b"HTTP/1.1", b" HTTP/1.1"),
+        other(b"HTTP/1.1", b"RTSP/1.1"),
         other(b"Host: a\r\n", b""),
         other(b"Host: a\r\n", b"Host: a\r\nHost: b\r\n"),
         other(b"n: Upgrade", b"n: close"),

@@ -1,6 +1,7 @@
 """What a transport does before and after its response has begun."""
 
 import asyncio
+import socket
 
 from gateway.transports import DirectTransport
 
@@ -82,3 +83,15 @@ async def test_nothing_is_written_after_the_client_is_lost():
         transport.write(b"c")
 
     assert await received(serve) == b"a"
+
+
+async def test_who_is_gone_before_the_transport_is_made_does_not_keep_it_open():
+    """Whoever watches the connection has said it already, when nobody was there to be told."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        _, writer = await asyncio.open_connection(sock=ours)
+        writer.transport.abort()
+        transport = DirectTransport(Plain(writer), limit=1000, one_way=True)
+        assert transport.offer(b"a")
+        async with asyncio.timeout(5):
+            assert [frame async for frame in transport.outlet()] == []

@@ -64,7 +64,9 @@ class DirectTransport:
         self._queued = 0
         wire.owner = self
         wire.one_way = one_way
-        if one_way and wire.pipelined():
+        if self._socket.is_closing():
+            self.finish()  # the client went before anybody owned its wire, and nobody will say so again
+        elif one_way and wire.pipelined():
             self.abort()
 
     def write(self, data: bytes) -> None:
