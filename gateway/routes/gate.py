@@ -7,6 +7,7 @@ Rule 2: refusing is cheaper than serving. An address that asks too often is refu
 
 import re
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
@@ -141,15 +142,17 @@ class Outgoing:
         kind = message["type"]
         if kind in _STARTS:
             self._audit.answers[message["status"]] += 1
-            message = {**message, "headers": self._complete(message["headers"])}
+            message = {**message, "headers": self._complete(message["status"], message["headers"])}
         elif kind == "websocket.accept":
             message = {**message, "headers": [*message.get("headers", ()), self._named()]}
         elif self.visit.action or self.visit.code:
             self._audit.write(self.visit)
         await self._send(message)
 
-    def _complete(self, headers: Sequence[tuple[bytes, bytes]]) -> Headers:
-        whole = [*headers, *ALWAYS, *self._shared, self._named()]
+    def _complete(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> Headers:
+        # What cannot have a body has no length of one (RFC 9110, section 8.6).
+        told = [header for header in headers if status != HTTPStatus.NO_CONTENT or header[0] != b"content-length"]
+        whole = [*told, *ALWAYS, *self._shared, self._named()]
         if not any(name == _POLICY for name, _ in headers):
             whole.append(NO_PAGE)
         return whole

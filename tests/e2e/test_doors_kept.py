@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.e2e.clients import authorization, caller, head, started
+from tests.e2e.clients import authorization, by_sse, caller, exchange, head, log_of, started
 from tests.e2e.process import GatewayProcess
 
 KEPT = "Connection: keep-alive"
@@ -132,6 +132,18 @@ async def test_a_refusal_does_not_end_the_connection(kept, client):
         assert (await kept.answer())[0] == status
     kept.writer.write(said(run, 0))
     assert (await kept.answer())[0] == 202
+
+
+@pytest.mark.parametrize("kept_by", [KEPT, "TE: trailers"], ids=["short way", "long way"])
+async def test_an_answer_without_a_body_says_no_length(gateway, client, kept_by):
+    run = await started(client, "words", count=0)
+    await by_sse(client, run)
+    lines = authorization(), kept_by, "Connection: keep-alive", "Accept: text/event-stream"
+    asked = head("GET", f"/runs/{run}/events?after={(await log_of(client, run))[-1]['id']}", *dict.fromkeys(lines))
+    told = exchange(gateway, asked, until=b"\r\n\r\n").lower()
+    assert told.startswith(b"http/1.1 204 ")
+    assert b"content-length" not in told
+    assert b"transfer-encoding" not in told
 
 
 async def test_a_body_that_never_ends_says_nothing(gateway, client):
