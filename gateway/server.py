@@ -4,6 +4,8 @@ Rule 1: a plain request is answered in the `lane`, a plain WebSocket in the `soc
 neither is for Hypercorn (`http1`), and so is all that follows on that connection.
 Rule 2: the end has an order. A signal drains the gateway while the listener still answers; only then does the listener
 close, and what is left is cut.
+
+Longer than others: a connection's arrival, its turn and its end are one order, which is read in one piece.
 """
 
 import asyncio

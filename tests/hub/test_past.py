@@ -1,4 +1,7 @@
-"""What is kept of a folded past: nobody can tell it from the log, it has its bounds, and it goes with its run."""
+"""What is kept of a folded past: nobody can tell it from the log, it has its bounds, and it goes with its run.
+
+Over 300 lines, because pages, bounds and joins are asked of the same few doubles.
+"""
 
 import asyncio
 import itertools
