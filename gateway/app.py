@@ -29,7 +29,7 @@ from gateway.auth import (
 )
 from gateway.broker import Broker, MemoryBroker, SqliteBroker
 from gateway.errors import Problem
-from gateway.hub import Hub, Pace
+from gateway.hub import Hub, Pace, Pasts
 from gateway.hub import Limits as HubLimits
 from gateway.metrics import Metrics, Sources
 from gateway.routes import (
@@ -72,14 +72,14 @@ class Gateway:
         self.broker = broker_of(settings, now)
         keys = jwks_of(settings, changed=self._review) or keys_of(settings, dev=dev)
         self._jwks = keys if isinstance(keys, Jwks) else None
-        retention = Policy(settings.retention_s, settings.max_bytes)
+        pasts = Pasts.fitting(settings.max_buffer_bytes)
         self.runs = Runs(
             self.broker,
             pipelines,
             limits=_run_limits(settings),
-            retention=retention,
+            retention=Policy(settings.retention_s, settings.max_bytes),
+            pasts=pasts,
             now=now,
-            erased=lambda run: self.hub.erased(run),  # noqa: PLW0108 - the hub is made below
         )
         self._tasks = Tasks("gateway")
         tickets = Tickets(now=now)
@@ -93,6 +93,7 @@ class Gateway:
             self.broker,
             limits=_hub_limits(settings),
             pace=Pace(retry_ms=settings.retry_ms),
+            pasts=pasts,
             heartbeat_s=settings.heartbeat_s,
             now=now,
             watching=self.runs.watching,

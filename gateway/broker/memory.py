@@ -177,13 +177,13 @@ class MemoryBroker:
         kept = self._runs.get(run)
         if kept is None:
             return None
-        kept.stream.sinks.append(sink)
+        kept.stream.watch(sink)
         return kept.stream.position
 
     def unwatch(self, run: str, sink: Sink) -> None:
         kept = self._runs.get(run)
-        if kept is not None and sink in kept.stream.sinks:
-            kept.stream.sinks.remove(sink)
+        if kept is not None:
+            kept.stream.unwatch(sink)
 
     def _find(self, run: str) -> _Kept:
         kept = self._runs.get(run)

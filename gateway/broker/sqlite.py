@@ -15,13 +15,13 @@ from gateway.broker import sqlite_file as file
 from gateway.broker import sqlite_queries as queries
 from gateway.broker.base import Key, NewRun, Page, Position, Producer, Revocation, Run, Sink, Snapshot
 from gateway.broker.counts import Counts
-from gateway.broker.sqlite_batch import OpenStream, erase_some, keep, revoke
+from gateway.broker.sqlite_batch import OpenStream, Placed, erase_some, keep, revoke
 from gateway.broker.sqlite_commit import GroupCommit
 from gateway.broker.stream import new_epoch
 from gateway.errors import Conflict, NotFound, Unavailable
 from gateway.wire.cursor import Cursor
 from gateway.wire.events import Draft, Event
-from gateway.wire.status import AFTER, Status
+from gateway.wire.status import AFTER, TERMINAL_TYPES, Status
 
 KEY_LIFE_MS = 24 * 3600 * 1000
 
@@ -230,15 +230,15 @@ class SqliteBroker:
     async def watch(self, run: str, sink: Sink) -> Position | None:
         stream = self._streams.get(run)
         if stream is not None:
-            stream.sinks.append(sink)
+            stream.watch(sink)
             return stream.position
         record = await self._commits.query(queries.find_run, run)
         return Position(record.epoch, record.floor, record.tail, record.status) if record else None
 
     def unwatch(self, run: str, sink: Sink) -> None:
         stream = self._streams.get(run)
-        if stream is not None and sink in stream.sinks:
-            stream.sinks.remove(sink)
+        if stream is not None:
+            stream.unwatch(sink)
 
     def _ms(self) -> int:
         return int(self._now() * 1000)
@@ -257,8 +257,8 @@ class SqliteBroker:
                     stream.started_at = now
                 self._commits.batch.status(stream, stream.status, finished_at=now if stream.status.terminal else None)
 
-    def _settle(self, stream: OpenStream, events: Sequence[Event]) -> None:
-        self._commits.journal.add(stream.run, events)
-        if events and events[-1].offset == stream.tail and stream.status is not None and stream.status.terminal:
-            del self._streams[stream.run]
-        stream.reached(events)
+    def _settle(self, placed: Placed) -> None:
+        for stream, events in placed.items():
+            if events[-1].type in TERMINAL_TYPES:
+                del self._streams[stream.run]
+            stream.reached(events)

@@ -27,21 +27,25 @@ class OpenStream(Stream):
         return replace(self.made, status=self.settled, tail=self.visible, floor=self.floor, started_at=self.started_at)
 
 
+Placed = dict[OpenStream, list[Event]]
+
+
 class Batch:
     """All that one transaction writes: runs and keys, then events, then what the events make of their runs.
 
-    `placed`: the events by stream.
+    `placed`: the events by stream; `bytes`: what they weigh, known once it is committed.
     """
 
     def __init__(self) -> None:
         self._statements: list[tuple[str, tuple[Any, ...]]] = []
         self._statuses: list[tuple[str, tuple[Any, ...]]] = []
-        self._events: list[tuple[int, int, str, bytes]] = []
-        self.placed: dict[OpenStream, list[Event]] = {}
+        self._size = 0
+        self.placed: Placed = {}
+        self.bytes = 0
 
     def __len__(self) -> int:
         """How many events it holds."""
-        return len(self._events)
+        return self._size
 
     def create(self, number: int, run: Run) -> None:
         values = (number, *astuple(run)[: len(COLUMNS)], run.epoch, run.status, run.created_at)
@@ -65,21 +69,27 @@ class Batch:
             )
         )
 
-    def events(self, stream: OpenStream, events: Sequence[Event]) -> None:
-        number = stream.number
-        self._events += [(number, event.offset, event.type, event.json) for event in events]
+    def events(self, stream: OpenStream, events: list[Event]) -> None:
+        """The list becomes the batch's own."""
+        self._size += len(events)
         placed = self.placed.get(stream)
-        if placed is None:
-            self.placed[stream] = list(events)
-        else:
+        if placed is not None:
             placed += events
+        elif events:
+            self.placed[stream] = events
 
     def commit(self, write: sqlite3.Connection) -> None:
+        rows = [
+            (stream.number, offset, type, json)
+            for stream, events in self.placed.items()
+            for offset, type, _, json, _ in events
+        ]
+        self.bytes = sum([len(row[3]) for row in rows])
         write.execute("BEGIN IMMEDIATE")
         try:
             for statement, values in self._statements:
                 write.execute(statement, values)
-            write.executemany("INSERT INTO journal VALUES (?, ?, ?, ?)", self._events)
+            write.executemany("INSERT INTO journal VALUES (?, ?, ?, ?)", rows)
             for statement, values in self._statuses:
                 write.execute(statement, values)
             write.execute("COMMIT")

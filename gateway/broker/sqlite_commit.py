@@ -19,10 +19,9 @@ import structlog
 
 from gateway.broker import sqlite_file as file
 from gateway.broker.counts import Counts
-from gateway.broker.sqlite_batch import Batch, OpenStream
+from gateway.broker.sqlite_batch import Batch, Placed
 from gateway.broker.sqlite_journal import Journal, move
 from gateway.errors import Unavailable
-from gateway.wire.events import Event
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -34,7 +33,7 @@ GATHER_STEP_S = 0.001
 class GroupCommit:
     """One opened file. Everything raises Unavailable once a write has failed, and before `open`."""
 
-    def __init__(self, path: Path, *, settle: Callable[[OpenStream, list[Event]], None]) -> None:
+    def __init__(self, path: Path, *, settle: Callable[[Placed], None]) -> None:
         self.batch = Batch()
         self.journal = Journal()
         self.over = asyncio.Event()
@@ -113,12 +112,15 @@ class GroupCommit:
             self._committing = None
 
     async def _gather(self) -> None:
-        """While more and more is said, wait for it a little: a commit costs much the same for one event or fifty."""
+        """Wait a little for what else is said: a commit costs much the same for one event or fifty.
+
+        Those who wait for it themselves may have nothing more to say, so for them only as long as more and more comes.
+        """
         loop = asyncio.get_running_loop()
         deadline, size = loop.time() + GATHER_S, 0
         while size < len(self.batch) and loop.time() < deadline:
             size = len(self.batch)
-            await asyncio.sleep(GATHER_STEP_S)
+            await asyncio.sleep(GATHER_STEP_S if self._waiting else GATHER_S)
 
     async def _commit(self) -> None:
         batch, self.batch = self.batch, Batch()
@@ -131,8 +133,8 @@ class GroupCommit:
             self._waiting = [*waiting, *self._waiting]
             raise
         self.counts.committed(loop.time() - began, events=len(batch))
-        for stream, events in batch.placed.items():
-            self._settle(stream, events)
+        self.journal.add(batch.placed, rows=len(batch), bytes=batch.bytes)
+        self._settle(batch.placed)
         for done in waiting:
             if not done.done():
                 done.set_result(None)

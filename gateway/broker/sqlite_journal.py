@@ -9,8 +9,9 @@ Rule 2: the move may find rows that were moved before, or whose run has forgotte
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from gateway.broker.stream import Stream
 from gateway.wire.events import Event
 
 MOVE_EVENTS = 4000
@@ -18,9 +19,10 @@ MOVE_BYTES = 4 << 20
 
 
 class Journal:
-    """In memory, what the journal holds of each run."""
+    """In memory, what the journal holds of each run. Commits are sorted into runs when somebody asks, if ever."""
 
     def __init__(self) -> None:
+        self._commits: list[Mapping[Stream, list[Event]]] = []
         self._fresh: defaultdict[str, list[Event]] = defaultdict(list)
         self._rows = 0
         self._bytes = 0
@@ -30,15 +32,21 @@ class Journal:
         """Whether it is time to move."""
         return self._rows >= MOVE_EVENTS or self._bytes >= MOVE_BYTES
 
-    def add(self, run: str, events: Sequence[Event]) -> None:
-        """These events of a run are committed."""
-        self._fresh[run] += events
-        self._rows += len(events)
-        for event in events:
-            self._bytes += len(event.json)
+    def add(self, placed: Mapping[Stream, list[Event]], *, rows: int, bytes: int) -> None:
+        """These events are committed."""
+        self._commits.append(placed)
+        self._rows += rows
+        self._bytes += bytes
+
+    def _sort(self) -> None:
+        for placed in self._commits:
+            for stream, events in placed.items():
+                self._fresh[stream.run] += events
+        self._commits.clear()
 
     def of(self, run: str, *, after: int = 0, limit: int | None = None) -> Sequence[Event]:
         """What is not yet at this run's place, in order and without a hole: the first that come after an offset."""
+        self._sort()
         fresh = self._fresh.get(run)
         if not fresh:
             return ()
@@ -47,16 +55,19 @@ class Journal:
 
     def placed(self, run: str, upto: int) -> None:
         """This run's events up to an offset are at their place; their rows wait for the next move."""
+        self._sort()
         left = [event for event in self._fresh.pop(run, ()) if event.offset > upto]
         if left:
             self._fresh[run] = left
 
     def moved(self) -> None:
         """Everything that was added is at its place."""
+        self._commits.clear()
         self._fresh.clear()
         self._rows = self._bytes = 0
 
     def forget(self, run: str) -> None:
+        self._sort()
         self._fresh.pop(run, None)
 
 

@@ -12,7 +12,7 @@ from gateway.broker.base import Position, Producer, Sink
 from gateway.errors import Conflict
 from gateway.wire.cursor import Cursor
 from gateway.wire.events import Draft, Event, seal
-from gateway.wire.status import Status, after, allows
+from gateway.wire.status import AFTER, Status, allows
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -34,25 +34,26 @@ class Stream:
         self.visible = tail
         self.bytes = 0
         self.settled = status or Status.QUEUED
-        self.sinks: list[Sink] = []
+        self.sinks: tuple[Sink, ...] = ()
         self.producers: dict[str, tuple[int, int]] = {}
 
     def seal(self, drafts: Sequence[Draft], *, ts: int) -> list[Event]:
         """Raises Conflict (`run.finished`) when the status does not let one of the drafts follow."""
-        status, offset, size = self.status, self.tail, 0
+        status, offset = self.status, self.tail
         if status is not None and status.terminal:
             raise Conflict("run.finished")
         events = []
         for draft in drafts:
-            if not allows(status, draft.type):
-                raise Conflict("run.finished", f"{draft.type} cannot follow: the run is {status}")
-            status = after(status or Status.QUEUED, draft.type)
+            # Hardly anything of what is said changes the status.
+            if draft.type in AFTER or status is None or status.terminal:
+                if not allows(status, draft.type):
+                    raise Conflict("run.finished", f"{draft.type} cannot follow: the run is {status}")
+                status = AFTER[draft.type]
             offset += 1
-            event = seal(draft, run=self.run, epoch=self.epoch, offset=offset, ts=ts)
-            events.append(event)
-            size += len(event.json)
+            events.append(seal(draft, run=self.run, epoch=self.epoch, offset=offset, ts=ts))
         self.status, self.tail = status, offset
-        self.bytes += size
+        for event in events:
+            self.bytes += len(event.json)
         return events
 
     def is_repeat(self, producer: Producer) -> bool:
@@ -75,9 +76,17 @@ class Stream:
             return
         self.visible = events[-1].offset
         for event in events:
-            self.settled = after(self.settled, event.type)
-        for sink in tuple(self.sinks):
+            if event.type in AFTER:
+                self.settled = AFTER[event.type]
+        for sink in self.sinks:
             sink(events)
+
+    def watch(self, sink: Sink) -> None:
+        self.sinks = (*self.sinks, sink)
+
+    def unwatch(self, sink: Sink) -> None:
+        """Idempotent."""
+        self.sinks = tuple(each for each in self.sinks if each != sink)
 
     @property
     def cursor(self) -> Cursor:

@@ -9,8 +9,9 @@ from gateway.hub.connection import Connection
 from gateway.hub.counts import Counts
 from gateway.hub.hub import Hub
 from gateway.hub.pacing import Pace
+from gateway.hub.past import Pasts
 from gateway.hub.places import Limits
 from gateway.hub.subscription import Join, Subscription
 from gateway.hub.topic import Topic
 
-__all__ = ["Connection", "Counts", "Hub", "Join", "Limits", "Pace", "Subscription", "Topic"]
+__all__ = ["Connection", "Counts", "Hub", "Join", "Limits", "Pace", "Pasts", "Subscription", "Topic"]

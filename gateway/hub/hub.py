@@ -17,7 +17,7 @@ from gateway.errors import NotFound, Problem, Unavailable
 from gateway.hub.connection import Connection
 from gateway.hub.counts import Counts
 from gateway.hub.pacing import Pace
-from gateway.hub.past import PAGE_BYTES, Pasts
+from gateway.hub.past import Pasts
 from gateway.hub.places import Limits, Places
 from gateway.hub.subscription import Join, Subscription
 from gateway.hub.topic import Topic
@@ -29,7 +29,6 @@ from gateway.wire.framing import Framing
 
 TICKS_PER_HEARTBEAT = 10
 MAX_TICK_S = 1.5
-MIN_PAGE_BYTES = 16 * 1024
 SLICE = 250  # connections looked at before the loop gets a turn
 
 
@@ -46,6 +45,7 @@ class Hub:
         *,
         limits: Limits,
         pace: Pace,
+        pasts: Pasts,
         heartbeat_s: float,
         now: Callable[[], float],
         watching: Callable[[str, int], None] = lambda _run, _change: None,
@@ -63,7 +63,7 @@ class Hub:
         self._connections: dict[Connection, None] = {}
         self._places = Places(limits, pace)
         self._topics: dict[str, Topic] = {}
-        self._pasts = Pasts(page_bytes=max(MIN_PAGE_BYTES, min(PAGE_BYTES, limits.max_buffer_bytes)))
+        self._pasts = pasts
         self._tasks = Tasks("hub")
 
     @property
@@ -217,10 +217,6 @@ class Hub:
             self._broker.unwatch(topic.run, topic.publish)
             if self._topics.get(topic.run) is topic:
                 del self._topics[topic.run]
-
-    def erased(self, run: str) -> None:
-        """Nothing that was said in a run is held any more."""
-        self._pasts.forget(run)
 
     def _left(self, subscription: Subscription) -> None:
         self._release(subscription.topic)

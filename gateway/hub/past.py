@@ -3,11 +3,13 @@
 Rule 1: a page says all that was said after one offset up to another: it is for those alone who stand where it begins.
 Rule 2: kept pages follow one another from a run's floor on. A full one never changes; the last one grows at its end.
 Rule 3: all that is kept weighs at most MAX_BYTES. The run that nobody has joined for the longest time goes first.
+Rule 4: a run's first page grows while the run speaks, before anybody asks, so that the first to join need not wait.
 """
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Self
 
 from gateway.wire.events import Event
 from gateway.wire.fold import fold
@@ -15,6 +17,7 @@ from gateway.wire.fold import fold
 MAX_BYTES = 8 << 20
 RUN_SHARE = 8  # so a run as long as you like cannot drive out all others
 PAGE_BYTES = 256 * 1024
+MIN_PAGE_BYTES = 16 * 1024
 _BESIDE_JSON = 300  # what an event's objects take, about
 _EMPTY = 1000  # and a page's own
 
@@ -34,13 +37,13 @@ class Page:
         self.first = 0
         self.growing = asyncio.Lock()
 
-    def add(self, events: Sequence[Event], *, max_bytes: int) -> None:
-        """What comes right behind `upto`; no joined event's own fields exceed `max_bytes`."""
+    def add(self, events: Sequence[Event], *, first: int, max_bytes: int) -> None:
+        """What comes right behind `upto`, folded or not: all from `first` on. See `fold` for `max_bytes`."""
         last = self.events[-1:]
         folded = fold([*last, *events], max_bytes=max_bytes)
         self.events[-1:] = folded
         self.bytes += sum(len(event.json) for event in folded) - sum(len(event.json) for event in last)
-        self.first = self.first or events[0].offset
+        self.first = self.first or first
         self.upto = events[-1].offset
 
     @property
@@ -62,6 +65,11 @@ class _Past:
 
 class Pasts:
     """The kept pages of all runs. `page_bytes`: a page is full when it has half of that, so no read need be small."""
+
+    @classmethod
+    def fitting(cls, max_buffer_bytes: int) -> Self:
+        """With pages that clients take who have so much room."""
+        return cls(page_bytes=max(MIN_PAGE_BYTES, min(PAGE_BYTES, max_buffer_bytes)))
 
     def __init__(self, *, page_bytes: int = PAGE_BYTES, max_bytes: int = MAX_BYTES) -> None:
         self.page_bytes = page_bytes
@@ -97,10 +105,20 @@ class Pasts:
             self._weigh(past, page.weight)
         return page
 
-    def add(self, run: str, page: Page, events: Sequence[Event], *, max_bytes: int) -> None:
+    def grow(self, run: str, events: Sequence[Event], *, first: int, max_bytes: int) -> None:
+        """What a run has said just now, as in `Page.add`: kept if it follows what is kept, or begins the run.
+
+        Nobody has asked for it, so it gets no further page.
+        """
+        past = self._pasts.get(run)
+        page = past.last if past is not None else self.page(run, 0, floor=0) if first == 1 else None
+        if page is not None and page.upto == first - 1 and not (self.full(page) or page.growing.locked()):
+            self.add(run, page, events, first=first, max_bytes=max_bytes)
+
+    def add(self, run: str, page: Page, events: Sequence[Event], *, first: int, max_bytes: int) -> None:
         """Let a page of this run grow, whether it is still kept or not."""
         before = page.weight
-        page.add(events, max_bytes=max_bytes)
+        page.add(events, first=first, max_bytes=max_bytes)
         past = self._pasts.get(run)
         if past is not None and past.pages.get(page.after) is page:
             self._weigh(past, page.weight - before)

@@ -96,7 +96,7 @@ async def _page(broker: "Broker", topic: "Topic", cursor: int) -> "Page":
             events = await _read(broker, topic, page.upto, max_bytes=pasts.page_bytes - page.bytes)
             if not events or (page.first and events[0].offset > page.upto + 1):
                 break  # the next page will tell of the gap
-            pasts.add(topic.run, page, events, max_bytes=topic.max_event_bytes)
+            pasts.add(topic.run, page, events, first=events[0].offset, max_bytes=topic.max_event_bytes)
             await asyncio.sleep(0)
     return page
 

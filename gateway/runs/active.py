@@ -1,6 +1,7 @@
 """An unfinished run in this process: its folded state, and the one way to write into its stream.
 
 Rule 1: the state is fed by the log's own echo of durable events, so it never knows more than a restart would.
+Rule 2: the echo is folded many events at a time, or when somebody asks. What was folded is kept for whoever joins.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from pydantic import TypeAdapter
 
 from gateway.broker import Broker, NewRun, Producer, Run, Snapshot
 from gateway.errors import Conflict, Invalid, Problem
+from gateway.hub import Pasts
 from gateway.runs.asides import Gate, Questions
 from gateway.runs.counts import Counts
 from gateway.runs.limits import Limits
@@ -19,10 +21,14 @@ from gateway.runs.viewers import Viewers
 from gateway.wire import events, json
 from gateway.wire.cursor import Cursor
 from gateway.wire.events import Draft, Event
+from gateway.wire.fold import fold
 from gateway.wire.state import State
+from gateway.wire.status import TERMINAL_TYPES
 
-MAX_AHEAD = 64  # what a pipeline may say before it has to wait for the log
-IN_A_TURN = 8  # what it may say before others have theirs
+IN_A_TURN = 8  # what a pipeline may say before others have theirs
+MAX_AHEAD = 8 * IN_A_TURN  # what it may say before it has to wait for the log
+FOLD_EVENTS = 64  # what may wait to be folded
+FOLD_BYTES = 64 * 1024
 
 
 class Stop:
@@ -42,11 +48,12 @@ class Stop:
 
 
 class ActiveRun:
-    def __init__(self, broker: Broker, run: Run, *, limits: Limits, now: Callable[[], float], counts: Counts) -> None:
+    def __init__(
+        self, broker: Broker, run: Run, *, limits: Limits, now: Callable[[], float], counts: Counts, pasts: Pasts
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.record: NewRun = run
         self.id = run.id
-        self.state = State()
         self.tail = 0
         self.ended: asyncio.Future[None] = loop.create_future()
         self.stop: asyncio.Future[Stop] = loop.create_future()
@@ -63,29 +70,51 @@ class ActiveRun:
         self.gate = Gate()
         self.questions = Questions()
         self._progress: float = 0
-        self._early: list[Event] | None = []
         self._began_ms = run.created_at
+        self._pasts = pasts
+        self._state = State()
+        self._early: list[Event] | None = []
+        self._unfolded: list[Event] = []
+        self._unfolded_bytes = 0
 
     def observe(self, seen: Sequence[Event]) -> None:
         """The broker's sink: these events are durable."""
-        self._counts.events += len(seen)
         if self._early is not None:
             self._early += seen
             return
-        state = self.state
+        last = seen[-1]
+        self.tail = last.offset
+        self._counts.events += len(seen)
+        self._unfolded += seen
         for event in seen:
-            if event.offset > self.tail:
-                self.tail = event.offset
-                state.apply(event)
-        self._progress = max(self._progress, state.progress)
-        if state.status.terminal and not self.ended.done():
+            self._unfolded_bytes += len(event.json)
+        ended = last.type in TERMINAL_TYPES
+        if ended or len(self._unfolded) >= FOLD_EVENTS or self._unfolded_bytes >= FOLD_BYTES:
+            self._fold()
+        if ended and not self.ended.done():
             self.ended.set_result(None)
 
     def take_over(self, state: State, tail: int) -> None:
         """Go on from what the log held; what came in meanwhile is added to it."""
-        self.state, self.tail = state, tail
-        early, self._early = self._early or [], None
-        self.observe(early)
+        self._state, self.tail, self._progress = state, tail, state.progress
+        early, self._early = self._early, None
+        if early:
+            self.observe(early)
+
+    @property
+    def state(self) -> State:
+        """What all events up to `tail` say."""
+        if self._unfolded:
+            self._fold()
+        return self._state
+
+    def _fold(self) -> None:
+        seen, self._unfolded, self._unfolded_bytes = self._unfolded, [], 0
+        folded = fold(seen, max_bytes=self._limits.max_event_bytes)
+        for event in folded:
+            self._state.apply(event)
+        self._progress = max(self._progress, self._state.progress)
+        self._pasts.grow(self.id, folded, first=seen[0].offset, max_bytes=self._limits.max_event_bytes)
 
     def draft(self, type: str, fields: dict[str, Any]) -> Draft:
         """A work event, checked. Progress that falls back is raised to the run's last. Raises Invalid."""
@@ -185,7 +214,7 @@ class RunSink:
 
     def __init__(self, run: ActiveRun) -> None:
         self._run = run
-        self._ahead = 0
+        self._said = 0
         self._pausing = asyncio.Lock()
 
     async def emit(self, type: str, fields: dict[str, Any]) -> None:
@@ -193,33 +222,36 @@ class RunSink:
             draft = self._run.draft(type, fields)
         except Problem as problem:
             raise ValueError(problem.detail) from None
-        await self._write(draft)
+        self._write(draft)
+        if self._said % IN_A_TURN == 0:
+            await self._give_way()
 
-    async def _write(self, draft: Draft) -> None:
+    def _write(self, draft: Draft) -> None:
         """An event has its place at once; that it is durable is waited for only every now and then."""
         try:
             self._run.append_nowait(draft)
         except Conflict:
             # The run ended without its pipeline; a straggler unwinds as if it were cancelled now.
             raise asyncio.CancelledError("the run has ended") from None
-        self._ahead += 1
-        if self._ahead == MAX_AHEAD:
-            self._ahead = 0
+        self._said += 1
+
+    async def _give_way(self) -> None:
+        if self._said % MAX_AHEAD == 0:
             await self._run.durable()
-        elif self._ahead % IN_A_TURN == 0:
+        else:
             await asyncio.sleep(0)
 
     async def checkpoint(self) -> None:
-        if self._run.state.status.terminal:
+        if self._run.ended.done():
             raise asyncio.CancelledError("the run has ended")
         gate = self._run.gate
         if gate.asked_by is not None:
             # Tasks of one run come here side by side; it is paused, and told so, once for all of them.
             async with self._pausing:
                 if gate.asked_by is not None:
-                    await self._write(events.lifecycle("run.paused", by=gate.asked_by))
+                    self._write(events.lifecycle("run.paused", by=gate.asked_by))
                     await gate.passed()
-                    await self._write(events.lifecycle("run.resumed", by=gate.resumed_by))
+                    self._write(events.lifecycle("run.resumed", by=gate.resumed_by))
         # A cancellation that is waiting is delivered here.
         await asyncio.sleep(0)
 

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from gateway.broker import Broker, Run
 from gateway.errors import TooMany
+from gateway.hub import Pasts
 from gateway.runs.active import ActiveRun
 from gateway.runs.counts import Counts
 from gateway.runs.limits import Limits
+from gateway.wire.events import Event
 from gateway.wire.state import State
 
 EXTERNAL = "external"
@@ -20,10 +22,11 @@ BUSY_RETRY_MS = 5000
 class Roster:
     """`now` gives Unix seconds."""
 
-    def __init__(self, broker: Broker, *, limits: Limits, now: Callable[[], float]) -> None:
+    def __init__(self, broker: Broker, *, limits: Limits, now: Callable[[], float], pasts: Pasts) -> None:
         self.limits = limits
         self._broker = broker
         self._now = now
+        self._pasts = pasts
         self.counts = Counts()
         self._active: dict[str, ActiveRun] = {}
         self._owners: Counter[str] = Counter()
@@ -56,10 +59,16 @@ class Roster:
 
     async def adopt(self, record: Run) -> ActiveRun:
         """Take charge of an unfinished run: fold what its stream holds, and follow it."""
-        active = ActiveRun(self._broker, record, limits=self.limits, now=self._now, counts=self.counts)
+        active = ActiveRun(
+            self._broker, record, limits=self.limits, now=self._now, counts=self.counts, pasts=self._pasts
+        )
         position = await self._broker.watch(record.id, active.observe)
         tail = position.tail if position else 0
-        active.take_over(await fold_log(self._broker, record.id, upto=tail), tail)
+
+        def told(page: Sequence[Event]) -> None:
+            self._pasts.grow(record.id, page, first=page[0].offset, max_bytes=self.limits.max_event_bytes)
+
+        active.take_over(await fold_log(self._broker, record.id, upto=tail, told=told), tail)
         self._active[record.id] = active
         return active
 
@@ -84,13 +93,16 @@ class Roster:
                 )
 
 
-async def fold_log(broker: Broker, run: str, *, upto: int) -> State:
-    """A run's state: its stored snapshot and the events after it, up to and with an offset."""
+async def fold_log(
+    broker: Broker, run: str, *, upto: int, told: Callable[[Sequence[Event]], None] = lambda _page: None
+) -> State:
+    """A run's state: its stored snapshot and the events after it, up to and with an offset. `told` gets these, too."""
     kept = await broker.snapshot(run)
     state, tail = (State.load(kept.state), kept.offset) if kept else (State(), 0)
     while page := await broker.read(run, after=tail, upto=upto, limit=FOLD_EVENTS, max_bytes=FOLD_BYTES):
         for event in page:
             state.apply(event)
+        told(page)
         tail = page[-1].offset
         await asyncio.sleep(0)
     return state

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from gateway.broker import Broker, Key, NewRun, Run
 from gateway.errors import Conflict, Forbidden, Invalid, NotFound, Problem, TooMany, Unavailable
+from gateway.hub import Pasts
 from gateway.runs.active import ActiveRun, Stop
 from gateway.runs.control import Control
 from gateway.runs.counts import Counts
@@ -47,7 +48,7 @@ class Cancelled(NamedTuple):
 
 
 class Runs:
-    """`pipelines` are what can be started, besides `external`; `now` gives Unix seconds. `erased`: see Retention."""
+    """`pipelines` are what can be started, besides `external`; `now` gives Unix seconds; `pasts` are the hub's."""
 
     def __init__(
         self,
@@ -56,16 +57,16 @@ class Runs:
         *,
         limits: Limits,
         retention: Policy,
+        pasts: Pasts,
         now: Callable[[], float] = time.time,
-        erased: Callable[[str], None] = lambda _run: None,
     ) -> None:
         self._broker = broker
         self._pipelines = pipelines
-        self._roster = Roster(broker, limits=limits, now=now)
+        self._roster = Roster(broker, limits=limits, now=now, pasts=pasts)
         self._tasks = Tasks("runs")
         self._stragglers = Tasks("pipelines")
         self._draining = False
-        self._retention = Retention(broker, self._roster, retention, now=now, erased=erased)
+        self._retention = Retention(broker, self._roster, retention, now=now, erased=pasts.forget)
         self.views = Views(broker, self._roster)
         self.external = ExternalRuns(broker, self._roster)
         self.control = Control(self._roster)

@@ -54,7 +54,3 @@ def allows(status: Status | None, type: str) -> bool:
         return False
     after = AFTER.get(type)
     return after is None or status in _FROM[after]
-
-
-def after(status: Status, type: str) -> Status:
-    return AFTER.get(type, status)

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from gateway.broker import Broker, MemoryBroker
-from gateway.hub import Connection, Hub, Join, Limits, Pace, Subscription
+from gateway.hub import Connection, Hub, Join, Limits, Pace, Pasts, Subscription
 from gateway.hub.subscription import State
 from gateway.wire import json
 from gateway.wire.framing import WEBSOCKET, Framing
@@ -123,6 +123,7 @@ def hub_on(
         broker if broker is not None else MemoryBroker(),
         limits=limits,
         pace=Pace(retry_ms=1000, rng=lambda: 0.5),
+        pasts=Pasts.fitting(limits.max_buffer_bytes),
         heartbeat_s=heartbeat_s,
         now=lambda: START + loop.time() - began,
         **more,

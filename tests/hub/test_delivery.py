@@ -179,7 +179,7 @@ def test_each_client_gets_what_it_is_owed_on_a_log_in_memory(steps):
 def test_each_client_gets_what_it_is_owed_when_the_past_is_in_small_pages(steps):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gateway.hub.topic.RECENT_EVENTS", 2)
-        patch.setattr("gateway.hub.hub.MIN_PAGE_BYTES", 400)
+        patch.setattr("gateway.hub.past.MIN_PAGE_BYTES", 400)
         in_loop(case(MemoryBroker(), steps, max_buffer_bytes=400), fast=True)
 
 
@@ -205,4 +205,4 @@ async def test_a_thousand_clients_that_come_and_go_leave_nothing_behind():
         hub.forget(connection)
     await asyncio.sleep(1)
     assert nothing_left(hub)
-    assert hub._broker._runs[run].stream.sinks == []
+    assert hub._broker._runs[run].stream.sinks == ()

@@ -38,7 +38,7 @@ def fill(pasts: Pasts, pieces: list[list[Event]], run: str = RUN) -> None:
     for piece in pieces:
         if pasts.full(page):
             page = pasts.page(run, page.upto, floor=0)
-        pasts.add(run, page, piece, max_bytes=MAX)
+        pasts.add(run, page, piece, first=piece[0].offset, max_bytes=MAX)
 
 
 class Reads:
@@ -141,7 +141,7 @@ def test_a_run_as_long_as_you_like_has_its_share_and_the_rest_of_it_is_not_kept(
     for first in range(1, 20_000, 500):
         page = pasts.page(RUN, at, floor=0)
         said = [sealed(offset, "x.own", {"pad": "x" * 900}) for offset in range(first, first + 500)]
-        pasts.add(RUN, page, said, max_bytes=MAX)
+        pasts.add(RUN, page, said, first=first, max_bytes=MAX)
         at = page.upto
     kept = sum(page.weight for page in chain(pasts))
     assert MAX_BYTES // RUN_SHARE <= kept < MAX_BYTES // RUN_SHARE + 1_000_000
@@ -152,11 +152,11 @@ def test_a_page_is_for_those_alone_who_stand_where_it_begins():
     pasts = Pasts(page_bytes=600)
     whole = stream([("delta", {"block": "b", "delta": "x" * 20})] * 8)
     first = pasts.page(RUN, 0, floor=0)
-    pasts.add(RUN, first, whole[:8], max_bytes=MAX)
+    pasts.add(RUN, first, whole[:8], first=1, max_bytes=MAX)
     assert pasts.full(first)
     assert pasts.page(RUN, 9, floor=0) is not pasts.page(RUN, 9, floor=0)
     second = pasts.page(RUN, 8, floor=0)
-    pasts.add(RUN, second, whole[8:], max_bytes=MAX)
+    pasts.add(RUN, second, whole[8:], first=9, max_bytes=MAX)
     assert not pasts.full(second)
     for offset in range(1, 20):
         page = pasts.page(RUN, offset, floor=0)
@@ -170,7 +170,7 @@ def test_a_run_whose_beginning_is_gone_is_begun_anew():
     fill(pasts, [whole])
     page = pasts.page(RUN, 4, floor=4)
     assert (page.events, page.upto, pasts.weight) == ([], 4, page.weight)
-    pasts.add(RUN, page, whole[4:], max_bytes=MAX)
+    pasts.add(RUN, page, whole[4:], first=5, max_bytes=MAX)
     assert chain(pasts, floor=4) == [page]
 
 
@@ -293,7 +293,7 @@ async def test_nothing_is_kept_of_a_run_that_was_erased(reads):
     await told(hub, run)
     assert run in hub._pasts
     await reads.broker.erase(run)
-    hub.erased(run)
+    hub._pasts.forget(run)
     assert (run in hub._pasts, hub._pasts.weight) == (False, 0)
 
 
@@ -308,7 +308,7 @@ async def test_one_whose_run_is_erased_before_it_has_taken_all_comes_to_an_end()
     subscription = await join(hub, connection, run)
     await asyncio.sleep(1)
     await hub._broker.erase(run)
-    hub.erased(run)
+    hub._pasts.forget(run)
     connection.transport.drain()
     await settled(hub)
     assert subscription.state is State.ENDED
@@ -323,7 +323,7 @@ async def test_a_page_that_is_let_go_of_while_it_grows_is_told_all_the_same(read
     await join(hub, connection, run)
     while not reads.count:
         await asyncio.sleep(0)
-    hub.erased(run)
+    hub._pasts.forget(run)
     await settled(hub)
     assert "".join(frame.get("delta", "") for frame in connection.transport.frames()).endswith("word4999 ")
     assert connection.transport.types()[-1] == "run.completed"

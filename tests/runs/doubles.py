@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.broker import Broker, MemoryBroker, Run, Visible
 from gateway.errors import Unavailable
+from gateway.hub import Pasts
 from gateway.runs import Caller, Limits, Policy, Runs
 from gateway.wire import json
 from gateway.wire.commands import Options, Start
@@ -64,7 +65,7 @@ class SlowBroker(MemoryBroker):
     def _late(self, run):
         kept = self._find(run)
         before = len(kept.events)
-        sinks, kept.stream.sinks = kept.stream.sinks, []
+        sinks, kept.stream.sinks = kept.stream.sinks, ()
         loop = asyncio.get_running_loop()
         arrival = loop.create_future()
         try:
@@ -76,7 +77,7 @@ class SlowBroker(MemoryBroker):
 
     def _arrive(self):
         arrival, stream, placed = self._on_the_way.popleft()
-        for sink in tuple(stream.sinks):
+        for sink in stream.sinks if placed else ():
             sink(placed)
         if not arrival.done():
             arrival.set_result(None)
@@ -111,7 +112,7 @@ def service(
     *,
     limits: Limits = LIMITS,
     retention: Policy = KEPT,
-    erased: Callable[[str], None] = lambda _run: None,
+    pasts: Pasts | None = None,
     **functions: Any,
 ) -> Runs:
     loop = asyncio.get_running_loop()
@@ -120,7 +121,7 @@ def service(
         registry(**functions),
         limits=limits,
         retention=retention,
-        erased=erased,
+        pasts=Pasts() if pasts is None else pasts,
         now=lambda: 1_763_580_000 + loop.time(),
     )
 

@@ -5,6 +5,7 @@ import pytest
 from gateway.app import Gateway
 from gateway.broker import MemoryBroker
 from gateway.errors import Conflict
+from gateway.hub import Pasts
 from gateway.runs import Policy
 from gateway.settings import Settings
 from pipeline import Registry
@@ -16,26 +17,38 @@ from tests.runs.doubles import LOTS
 pytestmark = pytest.mark.looptime
 
 
+class Told(Pasts):
+    """Remembers what it was told to forget."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forgotten: list[str] = []
+
+    def forget(self, run: str) -> None:
+        self.forgotten.append(run)
+        super().forget(run)
+
+
 @pytest.mark.parametrize("policy", [Policy(max_age_s=0, max_bytes=LOTS), Policy(LOTS, 1)], ids=["age", "bytes"])
 async def test_every_run_that_retention_erases_is_told(made, policy):
-    told: list[str] = []
+    told = Told()
     broker = MemoryBroker(now=Clock())
-    runs = made(broker, retention=policy, erased=told.append)
+    runs = made(broker, retention=policy, pasts=told)
     old = [await finished(broker) for _ in range(3)]
     await begun(broker)
     await runs._retention.sweep()
-    assert told == old
+    assert told.forgotten == old
 
 
 async def test_a_run_that_is_erased_on_request_is_told_and_one_that_is_not_erased_is_not(made):
-    told: list[str] = []
+    told = Told()
     broker = MemoryBroker()
-    runs = made(broker, erased=told.append)
+    runs = made(broker, pasts=told)
     done, active = await finished(broker), await begun(broker)
     await runs.erase(await broker.get(done))
     with pytest.raises(Conflict):
         await runs.erase(await broker.get(active))
-    assert told == [done]
+    assert told.forgotten == [done]
 
 
 async def test_the_hub_of_a_gateway_keeps_nothing_of_an_erased_run():

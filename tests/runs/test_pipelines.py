@@ -97,6 +97,7 @@ class HeldBroker(MemoryBroker):
 def _no_pace(monkeypatch):
     for module in (content, campaign, crew, agent, writing):
         monkeypatch.setattr(module, "PACE_S", 0)
+    monkeypatch.setattr(active, "IN_A_TURN", 1)
     monkeypatch.setattr(active, "MAX_AHEAD", 1)  # so whoever says something waits for the log
 
 
