@@ -249,7 +249,7 @@ class SqliteBroker:
         self._streams[record.id] = stream
         return stream
 
-    def _place(self, stream: OpenStream, events: Sequence[Event], now: int) -> None:
+    def _place(self, stream: OpenStream, events: list[Event], now: int) -> None:
         self._commits.batch.events(stream, events)
         for event in events:
             if event.type in AFTER and stream.status is not None:

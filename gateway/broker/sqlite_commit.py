@@ -133,7 +133,7 @@ class GroupCommit:
             self._waiting = [*waiting, *self._waiting]
             raise
         self.counts.committed(loop.time() - began, events=len(batch))
-        self.journal.add(batch.placed, rows=len(batch), bytes=batch.bytes)
+        self.journal.add(batch.placed.items(), rows=len(batch), bytes=batch.bytes)
         self._settle(batch.placed)
         for done in waiting:
             if not done.done():

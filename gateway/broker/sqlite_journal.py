@@ -9,7 +9,7 @@ Rule 2: the move may find rows that were moved before, or whose run has forgotte
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from gateway.broker.stream import Stream
 from gateway.wire.events import Event
@@ -22,7 +22,7 @@ class Journal:
     """In memory, what the journal holds of each run. Commits are sorted into runs when somebody asks, if ever."""
 
     def __init__(self) -> None:
-        self._commits: list[Mapping[Stream, list[Event]]] = []
+        self._commits: list[Iterable[tuple[Stream, list[Event]]]] = []
         self._fresh: defaultdict[str, list[Event]] = defaultdict(list)
         self._rows = 0
         self._bytes = 0
@@ -32,15 +32,15 @@ class Journal:
         """Whether it is time to move."""
         return self._rows >= MOVE_EVENTS or self._bytes >= MOVE_BYTES
 
-    def add(self, placed: Mapping[Stream, list[Event]], *, rows: int, bytes: int) -> None:
-        """These events are committed."""
+    def add(self, placed: Iterable[tuple[Stream, list[Event]]], *, rows: int, bytes: int) -> None:
+        """These events are committed. Nobody changes them any more."""
         self._commits.append(placed)
         self._rows += rows
         self._bytes += bytes
 
     def _sort(self) -> None:
         for placed in self._commits:
-            for stream, events in placed.items():
+            for stream, events in placed:
                 self._fresh[stream.run] += events
         self._commits.clear()
 

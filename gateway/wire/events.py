@@ -227,7 +227,13 @@ def work(type: str, fields: dict[str, Any], *, max_bytes: int) -> Draft:
         raise Invalid("event.invalid", f"{type[:80]!r} is not a type of work event")
     if not RESERVED.isdisjoint(fields):
         raise Invalid("event.invalid", f"{', '.join(sorted(RESERVED & fields.keys()))}: reserved")
-    return _encode(type, fields, max_bytes)
+    try:
+        body = json.dumps(fields)
+    except (TypeError, ValueError) as error:
+        raise Invalid("event.invalid", f"{type}: not JSON: {error}") from None
+    if len(body) > max_bytes:
+        raise Invalid("event.invalid", f"{type}: {len(body)} bytes, at most {max_bytes} are taken")
+    return Draft(type, body)
 
 
 def published(event: Any) -> tuple[str, dict[str, Any]]:
@@ -277,13 +283,3 @@ def problems(error: ValidationError, *prefix: str) -> list[dict[str, Any]]:
         {"path": [*prefix, *entry["loc"]], "message": entry["msg"]}
         for entry in error.errors(include_url=False, include_input=False, include_context=False)[:20]
     ]
-
-
-def _encode(type: str, fields: dict[str, Any], max_bytes: int) -> Draft:
-    try:
-        body = json.dumps(fields)
-    except (TypeError, ValueError) as error:
-        raise Invalid("event.invalid", f"{type}: not JSON: {error}") from None
-    if len(body) > max_bytes:
-        raise Invalid("event.invalid", f"{type}: {len(body)} bytes, at most {max_bytes} are taken")
-    return Draft(type, body)

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import pytest
+
 from gateway.broker import Broker, MemoryBroker
 from gateway.hub import Connection, Hub, Join, Limits, Pace, Pasts, Subscription
 from gateway.hub.subscription import State
@@ -22,6 +24,7 @@ LIMITS = Limits(
     stall_timeout_s=30,
     auth_warning_s=60,
 )
+WIDE = LIMITS._replace(max_buffer_bytes=262_144)
 HEARTBEAT_S = 15
 START = 1_763_580_000.0
 NEVER = float("inf")
@@ -114,7 +117,12 @@ class Recorder:
 
 
 def hub_on(
-    broker: Broker | None = None, *, limits: Limits = LIMITS, heartbeat_s: float = HEARTBEAT_S, **more: Any
+    broker: Broker | None = None,
+    *,
+    limits: Limits = LIMITS,
+    pasts: Pasts | None = None,
+    heartbeat_s: float = HEARTBEAT_S,
+    **more: Any,
 ) -> Hub:
     """A hub whose Unix time follows the loop's."""
     loop = asyncio.get_running_loop()
@@ -123,7 +131,7 @@ def hub_on(
         broker if broker is not None else MemoryBroker(),
         limits=limits,
         pace=Pace(retry_ms=1000, rng=lambda: 0.5),
-        pasts=Pasts.fitting(limits.max_buffer_bytes),
+        pasts=pasts or Pasts.fitting(limits.max_buffer_bytes),
         heartbeat_s=heartbeat_s,
         now=lambda: START + loop.time() - began,
         **more,
@@ -174,3 +182,39 @@ async def many(hub: Hub, run: str, count: int, size: int = 300) -> None:
     """Say something so often, of this size."""
     for _ in range(count):
         await hub._broker.append(run, [says("a" * size)])
+
+
+async def told(hub: Hub, run: str, *, framing=WEBSOCKET, **how) -> bytes:
+    """All that one client gets of the past."""
+    connection = connect(hub, Recorder(limit=WIDE.max_buffer_bytes), framing=framing)
+    await join(hub, connection, run, **how)
+    await settled(hub)
+    hub.forget(connection)
+    return connection.transport.data
+
+
+def frames_of(data: bytes) -> list[dict]:
+    probe = Recorder.__new__(Recorder)
+    probe.data = data
+    return probe.frames()
+
+
+class Reads:
+    """A log in memory that counts the events that are read of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.broker = MemoryBroker()
+        self.count = 0
+        read = self.broker.read
+
+        async def counted(*args, **kwargs):
+            found = await read(*args, **kwargs)
+            self.count += len(found)
+            await asyncio.sleep(0.001)  # others may come in between
+            return found
+
+        monkeypatch.setattr(self.broker, "read", counted)
+
+    def since(self) -> int:
+        count, self.count = self.count, 0
+        return count

@@ -11,17 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.broker import MemoryBroker
-from gateway.hub import Hub
 from gateway.hub.past import MAX_BYTES, RUN_SHARE, Page, Pasts
 from gateway.hub.subscription import PAGE_EVENTS, State
 from gateway.wire import events, json
 from gateway.wire.events import Event
 from gateway.wire.framing import SSE, WEBSOCKET
 from tests.broker.doubles import COMPLETED, begun, everything, finished, keep, says
-from tests.hub.doubles import LIMITS, Recorder, connect, hub_on, join, settled
+from tests.hub.doubles import LIMITS, WIDE, Reads, Recorder, connect, frames_of, hub_on, join, settled, told
 from tests.wire.doubles import BOUNDED, MAX, RUN, assert_law, sealed, state_of, stream, streams
-
-WIDE = LIMITS._replace(max_buffer_bytes=262_144)
 
 
 def chain(pasts: Pasts, run: str = RUN, floor: int = 0) -> list[Page]:
@@ -41,45 +38,9 @@ def fill(pasts: Pasts, pieces: list[list[Event]], run: str = RUN) -> None:
         pasts.add(run, page, piece, first=piece[0].offset, max_bytes=MAX)
 
 
-class Reads:
-    """A log in memory that counts the events that are read of it."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.broker = MemoryBroker()
-        self.count = 0
-        read = self.broker.read
-
-        async def counted(*args, **kwargs):
-            found = await read(*args, **kwargs)
-            self.count += len(found)
-            await asyncio.sleep(0.001)  # others may come in between
-            return found
-
-        monkeypatch.setattr(self.broker, "read", counted)
-
-    def since(self) -> int:
-        count, self.count = self.count, 0
-        return count
-
-
 @pytest.fixture
 def reads(monkeypatch):
     return Reads(monkeypatch)
-
-
-async def told(hub: Hub, run: str, *, framing=WEBSOCKET, **how) -> bytes:
-    """All that one client gets of the past."""
-    connection = connect(hub, Recorder(limit=WIDE.max_buffer_bytes), framing=framing)
-    await join(hub, connection, run, **how)
-    await settled(hub)
-    hub.forget(connection)
-    return connection.transport.data
-
-
-def frames_of(data: bytes) -> list[dict]:
-    probe = Recorder.__new__(Recorder)
-    probe.data = data
-    return probe.frames()
 
 
 async def long_run(broker: MemoryBroker, count: int = 5000, *, ended: bool = True) -> str:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from gateway.broker import Broker, MemoryBroker, Run, Visible
