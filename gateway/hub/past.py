@@ -18,6 +18,7 @@ MAX_BYTES = 8 << 20
 RUN_SHARE = 8  # so a run as long as you like cannot drive out all others
 PAGE_BYTES = 256 * 1024
 MIN_PAGE_BYTES = 16 * 1024
+FEW = 10  # events that are not worth a thought
 _BESIDE_JSON = 300  # what an event's objects take, about
 _EMPTY = 1000  # and a page's own
 
@@ -106,10 +107,13 @@ class Pasts:
         return page
 
     def grow(self, run: str, events: Sequence[Event], *, first: int, max_bytes: int) -> None:
-        """What a run has said just now, as in `Page.add`: kept if it follows what is kept, or begins the run.
+        """What a run has said just now, folded: kept if it follows what is kept, or begins the run.
 
-        Nobody has asked for it, so it gets no further page.
+        Nobody has asked for it, so it gets no further page, and what folding makes no shorter gets none at all.
         """
+        said = events[-1].offset - first + 1
+        if len(events) > FEW + said // 2:
+            return
         past = self._pasts.get(run)
         page = past.last if past is not None else self.page(run, 0, floor=0) if first == 1 else None
         if page is not None and page.upto == first - 1 and not (self.full(page) or page.growing.locked()):

@@ -11,6 +11,7 @@ from gateway.runs.active import ActiveRun
 from gateway.runs.counts import Counts
 from gateway.runs.limits import Limits
 from gateway.wire.events import Event
+from gateway.wire.fold import fold
 from gateway.wire.state import State
 
 EXTERNAL = "external"
@@ -66,7 +67,8 @@ class Roster:
         tail = position.tail if position else 0
 
         def told(page: Sequence[Event]) -> None:
-            self._pasts.grow(record.id, page, first=page[0].offset, max_bytes=self.limits.max_event_bytes)
+            most = self.limits.max_event_bytes
+            self._pasts.grow(record.id, fold(page, max_bytes=most), first=page[0].offset, max_bytes=most)
 
         active.take_over(await fold_log(self._broker, record.id, upto=tail, told=told), tail)
         self._active[record.id] = active

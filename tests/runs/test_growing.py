@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gateway.hub import Hub, Pasts
 from gateway.runs.active import FOLD_EVENTS
 from gateway.wire import json
+from gateway.wire.fold import fold
 from gateway.wire.status import Status
 from tests.hub.doubles import WIDE, Reads, frames_of, hub_on, told
 from tests.runs.doubles import ALICE, log_of, service, start
@@ -126,8 +127,9 @@ async def test_large_events_do_not_wait_to_be_folded(house):
         assert len(runs._roster.get(run.id)._unfolded) <= 2
 
 
-def deltas(first: int, last: int, size: int = 5):
-    return [sealed(offset, "delta", {"block": "b", "delta": "x" * size}) for offset in range(first, last + 1)]
+def deltas(first: int, last: int):
+    """What so many deltas fold to."""
+    return fold([sealed(at, "delta", {"block": "b", "delta": "x" * 5}) for at in range(first, last + 1)], max_bytes=300)
 
 
 def test_growth_that_nobody_asked_for_is_a_page_and_no_more():
@@ -172,9 +174,18 @@ async def test_runs_that_nobody_joins_do_not_outlast_the_bound(made):
     runs = made(pasts=pasts)
     for _ in range(20):
         run = await external(runs, 0)
-        await runs.external.publish(run, [("x.own", {"pad": "x" * 900})] * 100, producer=None)
+        await runs.external.publish(run, [("draft", {"stage": s, "draft": s * 9000}) for s in "abcdef"], producer=None)
         assert pasts.weight <= 200_000
     assert run.id in pasts
+
+
+async def test_what_does_not_fold_takes_no_room_until_somebody_asks(house, reads):
+    runs, hub = house
+    run = await external(runs, 0)
+    await runs.external.publish(run, [("x.own", {"pad": "x" * 900})] * 500, producer=None)
+    assert hub._pasts.weight < 3000
+    assert len(frames_of(await told(hub, run.id))) == 502
+    assert hub._pasts.weight > 100_000
 
 
 async def test_a_hub_that_keeps_nothing_of_a_run_reads_it(made, reads):
