@@ -209,10 +209,12 @@ class Broker(Protocol):
     async def revocations(self) -> list[Revocation]:
         """All that are kept."""
 
-    async def watch(self, run: str, sink: Sink) -> Position | None:
+    async def watch(self, run: str, sink: Sink, *, patient: bool = False) -> Position | None:
         """Give `sink` every further event in order, and say where the stream stands; None when it is not there.
 
         The sink sees all events after `Position.tail` and none up to it. It is called on the loop and must not raise.
+        `patient`: nobody looks at what it gets; where that is so of all of them, events that nobody waits for
+        (`append_nowait`) may become durable, and be seen, a little later.
         """
 
     def unwatch(self, run: str, sink: Sink) -> None:

@@ -173,11 +173,11 @@ class MemoryBroker:
     async def revocations(self) -> list[Revocation]:
         return [Revocation(*place, at) for place, at in self._revocations.items()]
 
-    async def watch(self, run: str, sink: Sink) -> Position | None:
+    async def watch(self, run: str, sink: Sink, *, patient: bool = False) -> Position | None:
         kept = self._runs.get(run)
         if kept is None:
             return None
-        kept.stream.watch(sink)
+        kept.stream.watch(sink, patient=patient)
         return kept.stream.position
 
     def unwatch(self, run: str, sink: Sink) -> None:

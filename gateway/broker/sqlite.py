@@ -227,10 +227,10 @@ class SqliteBroker:
     async def revocations(self) -> list[Revocation]:
         return await self._commits.query(queries.revocations)
 
-    async def watch(self, run: str, sink: Sink) -> Position | None:
+    async def watch(self, run: str, sink: Sink, *, patient: bool = False) -> Position | None:
         stream = self._streams.get(run)
         if stream is not None:
-            stream.watch(sink)
+            stream.watch(sink, patient=patient)
             return stream.position
         record = await self._commits.query(queries.find_run, run)
         return Position(record.epoch, record.floor, record.tail, record.status) if record else None

@@ -6,7 +6,7 @@ from dataclasses import astuple, replace
 from typing import Any
 
 from gateway.broker.base import Key, Producer, Revocation, Run, Snapshot
-from gateway.broker.sqlite_journal import forget, place
+from gateway.broker.sqlite_journal import forget, place, record
 from gateway.broker.sqlite_queries import COLUMNS
 from gateway.broker.stream import Stream
 from gateway.wire.events import Event
@@ -79,17 +79,16 @@ class Batch:
             self.placed[stream] = events
 
     def commit(self, write: sqlite3.Connection) -> None:
-        rows = [
-            (stream.number, offset, type, json)
-            for stream, events in self.placed.items()
-            for offset, type, _, json, _ in events
-        ]
-        self.bytes = sum([len(row[3]) for row in rows])
+        flat: list[Any] = []
+        for stream, events in self.placed.items():
+            for event in events:
+                flat += (stream.number, event.offset, event.type, event.json)
+                self.bytes += len(event.json)
         write.execute("BEGIN IMMEDIATE")
         try:
             for statement, values in self._statements:
                 write.execute(statement, values)
-            write.executemany("INSERT INTO journal VALUES (?, ?, ?, ?)", rows)
+            record(write, flat)
             for statement, values in self._statuses:
                 write.execute(statement, values)
             write.execute("COMMIT")

@@ -2,7 +2,7 @@
 
 Rule 1: one transaction for all that is pending. While a commit is under way further calls gather, and the next commit
 takes them all; so the cost of a commit is shared, and no call waits for more than two. Where many say something at
-the same time, the next commit lets a few milliseconds' worth of it gather.
+the same time, the next commit lets a few milliseconds' worth of it gather, and where nobody is there to see it, more.
 Rule 2: SQL runs in threads, one that writes and one that reads; the loop never waits for a disk.
 Rule 3: a write that fails is the end: offsets have been given that the log does not hold.
 """
@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 GATHER_S = 0.005
 GATHER_STEP_S = 0.001
+GATHER_UNSEEN_S = 0.05
+GATHER_EVENTS = 1000
 
 
 class GroupCommit:
@@ -99,7 +101,7 @@ class GroupCommit:
         many = False
         try:
             while self._waiting or self.batch:
-                if many:
+                if many or self._unseen:
                     await self._gather()
                 many = len(self.batch) > 1
                 await self._commit()
@@ -117,10 +119,18 @@ class GroupCommit:
         Those who wait for it themselves may have nothing more to say, so for them only as long as more and more comes.
         """
         loop = asyncio.get_running_loop()
-        deadline, size = loop.time() + GATHER_S, 0
-        while size < len(self.batch) and loop.time() < deadline:
+        began, size = loop.time(), 0
+        while len(self.batch) < GATHER_EVENTS:
+            for_s = loop.time() - began
+            if (not self._unseen and (for_s >= GATHER_S or size == len(self.batch))) or for_s >= GATHER_UNSEEN_S:
+                return
             size = len(self.batch)
             await asyncio.sleep(GATHER_STEP_S if self._waiting else GATHER_S)
+
+    @property
+    def _unseen(self) -> bool:
+        """Whether nobody waits for the batch or sees what is in it."""
+        return not (self._waiting or any(stream.watched for stream in self.batch.placed))
 
     async def _commit(self) -> None:
         batch, self.batch = self.batch, Batch()

@@ -10,12 +10,15 @@ Rule 2: the move may find rows that were moved before, or whose run has forgotte
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
 
 from gateway.broker.stream import Stream
 from gateway.wire.events import Event
 
 MOVE_EVENTS = 4000
 MOVE_BYTES = 4 << 20
+ROWS = 32  # of a statement: each lets go of the interpreter and has to get it back, which takes long while others work
 
 
 class Journal:
@@ -69,6 +72,18 @@ class Journal:
     def forget(self, run: str) -> None:
         self._sort()
         self._fresh.pop(run, None)
+
+
+def record(write: sqlite3.Connection, values: list[Any]) -> None:
+    """Write events into the journal: of each, one behind the other, the run's number, offset, type, json."""
+    for at in range(0, len(values), 4 * ROWS):
+        some = values[at : at + 4 * ROWS]
+        write.execute(_inserts(len(some) // 4), some)
+
+
+@lru_cache(ROWS)
+def _inserts(rows: int) -> str:
+    return "INSERT INTO journal VALUES " + ", ".join(["(?, ?, ?, ?)"] * rows)  # nosec B608 # noqa: S608 - nothing but marks
 
 
 def place(write: sqlite3.Connection, number: int, events: Sequence[Event]) -> None:

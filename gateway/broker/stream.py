@@ -23,7 +23,7 @@ def new_epoch() -> str:
 
 
 class Stream:
-    """`tail` and `status` as sealed, `visible` and `settled` as durable."""
+    """`tail` and `status` as sealed, `visible` and `settled` as durable. `watched`: a sink is not patient."""
 
     def __init__(self, run: str, epoch: str, *, status: Status | None = None, tail: int = 0, floor: int = 0) -> None:
         self.run = run
@@ -35,6 +35,8 @@ class Stream:
         self.bytes = 0
         self.settled = status or Status.QUEUED
         self.sinks: tuple[Sink, ...] = ()
+        self.watched = False
+        self._patient: tuple[Sink, ...] = ()
         self.producers: dict[str, tuple[int, int]] = {}
 
     def seal(self, drafts: Sequence[Draft], *, ts: int) -> list[Event]:
@@ -81,12 +83,17 @@ class Stream:
         for sink in self.sinks:
             sink(events)
 
-    def watch(self, sink: Sink) -> None:
+    def watch(self, sink: Sink, *, patient: bool) -> None:
         self.sinks = (*self.sinks, sink)
+        if patient:
+            self._patient = (*self._patient, sink)
+        self.watched = len(self.sinks) > len(self._patient)
 
     def unwatch(self, sink: Sink) -> None:
         """Idempotent."""
         self.sinks = tuple(each for each in self.sinks if each != sink)
+        self._patient = tuple(each for each in self._patient if each != sink)
+        self.watched = len(self.sinks) > len(self._patient)
 
     @property
     def cursor(self) -> Cursor:

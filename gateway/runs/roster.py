@@ -63,7 +63,7 @@ class Roster:
         active = ActiveRun(
             self._broker, record, limits=self.limits, now=self._now, counts=self.counts, pasts=self._pasts
         )
-        position = await self._broker.watch(record.id, active.observe)
+        position = await self._broker.watch(record.id, active.observe, patient=True)
         tail = position.tail if position else 0
 
         def told(page: Sequence[Event]) -> None:

@@ -1,5 +1,6 @@
 """The journal of the SQLite broker: where an event lies until it is moved to its run's others."""
 
+import asyncio
 import shutil
 import sqlite3
 from importlib.resources import files
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.broker import MemoryBroker, SqliteBroker, sqlite_file, sqlite_journal
+from gateway.broker import MemoryBroker, SqliteBroker, sqlite_commit, sqlite_file, sqlite_journal
 from gateway.errors import Conflict
 from tests.broker.doubles import COMPLETED, LOTS, Recording, begun, everything, finished, in_loop, keep, says
 from tests.wire.doubles import FEW
@@ -161,3 +162,73 @@ def test_whatever_happens_in_between_it_holds_what_a_broker_in_memory_holds(step
             await broker.close()
 
     in_loop(check())
+
+
+@pytest.fixture
+async def chatter(opened, monkeypatch):
+    """Three runs that never stop speaking, while nobody sees it, and that would gather for ever."""
+    monkeypatch.setattr(sqlite_commit, "GATHER_UNSEEN_S", 1000)
+    monkeypatch.setattr(sqlite_commit, "GATHER_EVENTS", LOTS)
+    broker, keeper = await opened(), Recording()
+    runs = [await begun(broker) for _ in range(3)]
+    for run in runs:
+        await broker.watch(run, keeper, patient=True)
+
+    async def speak() -> None:
+        while True:
+            for run in runs:
+                broker.append_nowait(run, says("x"))
+            await asyncio.sleep(0.001)
+
+    speaking = asyncio.ensure_future(speak())
+    yield broker, runs, keeper
+    speaking.cancel()
+
+
+async def test_what_nobody_sees_gathers_until_a_viewer_comes(chatter):
+    broker, runs, keeper = chatter
+    await asyncio.sleep(0.2)
+    assert (keeper.batches, broker.queue > 0) == ([], True)
+    viewer = Recording()
+    async with asyncio.timeout(100):
+        position = await broker.watch(runs[0], viewer)
+        while len(viewer.batches) < 3:
+            await asyncio.sleep(0)
+    assert viewer.offsets == list(range(position.tail + 1, position.tail + 1 + len(viewer.offsets)))
+    broker.unwatch(runs[0], viewer)
+    await broker.durable()
+    await asyncio.sleep(0.1)  # what was under way when the viewer left
+    told = len(keeper.batches)
+    await asyncio.sleep(0.1)
+    assert len(keeper.batches) == told
+
+
+async def test_who_waits_is_not_kept_waiting_by_what_nobody_sees(chatter):
+    broker, _runs, _keeper = chatter
+    other = await begun(broker)
+    for _ in range(5):
+        async with asyncio.timeout(100):
+            await broker.append(other, [says("y")])
+            await broker.durable()
+
+
+async def test_what_nobody_sees_does_not_gather_beyond_a_number(chatter, monkeypatch):
+    _broker, _runs, keeper = chatter
+    monkeypatch.setattr(sqlite_commit, "GATHER_EVENTS", 50)
+    async with asyncio.timeout(100):
+        while len(keeper.batches) < 30:
+            await asyncio.sleep(0)
+
+
+async def test_closing_keeps_what_nobody_has_seen(opened, monkeypatch):
+    broker = await opened()
+    runs = [await begun(broker) for _ in range(3)]
+    for number in range(200):
+        for run in runs:
+            broker.append_nowait(run, says(str(number)))
+        if number % 20 == 0:
+            await asyncio.sleep(0)
+    await broker.close()
+    after = await opened()
+    for run in runs:
+        assert [event.offset for event in await everything(after, run)] == list(range(1, 203))
