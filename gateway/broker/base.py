@@ -158,8 +158,8 @@ class Broker(Protocol):
         Raises NotFound, Conflict (`run.finished`, `producer.gap`, `producer.fenced`).
         """
 
-    def append_nowait(self, run: str, draft: Draft) -> None:
-        """Append as `append` does, without waiting until it is durable. Raises as that does."""
+    def append_nowait(self, run: str, draft: Draft) -> int:
+        """Append as `append` does, without waiting until it is durable; return its offset. Raises as that does."""
 
     async def durable(self) -> None:
         """Return when everything that was appended up to now is durable."""

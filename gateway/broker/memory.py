@@ -85,9 +85,10 @@ class MemoryBroker:
         kept.stream.reached(events)
         return kept.stream.cursor
 
-    def append_nowait(self, run: str, draft: Draft) -> None:
+    def append_nowait(self, run: str, draft: Draft) -> int:
         kept = self._find(run)
         kept.stream.reached(self._place(kept, [draft]))
+        return kept.stream.tail
 
     async def durable(self) -> None:
         """Nothing to wait for."""

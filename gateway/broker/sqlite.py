@@ -131,7 +131,7 @@ class SqliteBroker:
         await self._commits.durable()
         return cursor
 
-    def append_nowait(self, run: str, draft: Draft) -> None:
+    def append_nowait(self, run: str, draft: Draft) -> int:
         self._commits.check()
         stream = self._streams.get(run)
         if stream is None:
@@ -140,6 +140,7 @@ class SqliteBroker:
         now = self._ms()
         self._place(stream, stream.seal((draft,), ts=now), now)
         self._commits.soon()
+        return stream.tail
 
     async def durable(self) -> None:
         await self._commits.durable()

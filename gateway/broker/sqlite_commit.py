@@ -47,6 +47,7 @@ class GroupCommit:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="sqlite-read")
         self._settle = settle
         self._waiting: list[asyncio.Future[None]] = []
+        self._awaited: asyncio.Future[None] | None = None
         self._committing: asyncio.Task[None] | None = None
 
     @property
@@ -94,6 +95,8 @@ class GroupCommit:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(done)
         self.soon()
+        if self._awaited is not None and not self._awaited.done():
+            self._awaited.set_result(None)
         await done
 
     async def _commit_all(self) -> None:
@@ -125,7 +128,11 @@ class GroupCommit:
             if (not self._unseen and (for_s >= GATHER_S or size == len(self.batch))) or for_s >= GATHER_UNSEEN_S:
                 return
             size = len(self.batch)
-            await asyncio.sleep(GATHER_STEP_S if self._waiting else GATHER_S)
+            if self._waiting:
+                await asyncio.sleep(GATHER_STEP_S)
+            else:
+                self._awaited = loop.create_future()
+                await asyncio.wait([self._awaited], timeout=GATHER_S)
 
     @property
     def _unseen(self) -> bool:

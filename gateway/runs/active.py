@@ -26,7 +26,7 @@ from gateway.wire.state import State
 from gateway.wire.status import TERMINAL_TYPES
 
 IN_A_TURN = 8  # what a pipeline may say before others have theirs
-MAX_AHEAD = 8 * IN_A_TURN  # what it may say before it has to wait for the log
+MAX_AHEAD = 64  # how far it may be ahead of the log before it has to wait
 FOLD_EVENTS = 64  # what may wait to be folded
 FOLD_BYTES = 64 * 1024
 
@@ -157,8 +157,9 @@ class ActiveRun:
     async def append(self, *drafts: Draft, producer: Producer | None = None) -> Cursor:
         return await self._broker.append(self.id, drafts, producer=producer)
 
-    def append_nowait(self, draft: Draft) -> None:
-        self._broker.append_nowait(self.id, draft)
+    def append_nowait(self, draft: Draft) -> int:
+        """How many events are ahead of what is durable now, with this one."""
+        return self._broker.append_nowait(self.id, draft) - self.tail
 
     async def durable(self) -> None:
         await self._broker.durable()
@@ -222,24 +223,20 @@ class RunSink:
             draft = self._run.draft(type, fields)
         except Problem as problem:
             raise ValueError(problem.detail) from None
-        self._write(draft)
-        if self._said % IN_A_TURN == 0:
-            await self._give_way()
+        ahead = self._write(draft)
+        self._said += 1
+        if ahead >= MAX_AHEAD:
+            await self._run.durable()
+        elif self._said % IN_A_TURN == 0:
+            await asyncio.sleep(0)
 
-    def _write(self, draft: Draft) -> None:
-        """An event has its place at once; that it is durable is waited for only every now and then."""
+    def _write(self, draft: Draft) -> int:
+        """An event has its place at once; how far the log is behind it."""
         try:
-            self._run.append_nowait(draft)
+            return self._run.append_nowait(draft)
         except Conflict:
             # The run ended without its pipeline; a straggler unwinds as if it were cancelled now.
             raise asyncio.CancelledError("the run has ended") from None
-        self._said += 1
-
-    async def _give_way(self) -> None:
-        if self._said % MAX_AHEAD == 0:
-            await self._run.durable()
-        else:
-            await asyncio.sleep(0)
 
     async def checkpoint(self) -> None:
         if self._run.ended.done():

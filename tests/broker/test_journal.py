@@ -232,3 +232,17 @@ async def test_closing_keeps_what_nobody_has_seen(opened, monkeypatch):
     after = await opened()
     for run in runs:
         assert [event.offset for event in await everything(after, run)] == list(range(1, 203))
+
+
+async def test_who_comes_to_wait_ends_the_gathering(opened, monkeypatch):
+    monkeypatch.setattr(sqlite_commit, "GATHER_S", 1000)
+    monkeypatch.setattr(sqlite_commit, "GATHER_UNSEEN_S", 1000)
+    broker = await opened()
+    run = await begun(broker)
+    for number in range(5):
+        offset = broker.append_nowait(run, says(str(number)))
+        await asyncio.sleep(0.02)
+        assert (await broker.get(run)).tail < offset
+        async with asyncio.timeout(100):
+            await broker.durable()
+        assert (await broker.get(run)).tail == offset

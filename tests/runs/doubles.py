@@ -54,7 +54,7 @@ class SlowBroker(MemoryBroker):
 
     def append_nowait(self, run, draft):
         with self._late(run):
-            super().append_nowait(run, draft)
+            return super().append_nowait(run, draft)
 
     async def durable(self):
         if self._on_the_way:
@@ -95,7 +95,7 @@ class FailingBroker(MemoryBroker):
     def append_nowait(self, run, draft):
         if self.broken:
             raise Unavailable("broker.unavailable")
-        super().append_nowait(run, draft)
+        return super().append_nowait(run, draft)
 
 
 def registry(**functions: Any) -> Registry:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.broker import SqliteBroker
 from gateway.hub import Hub, Pasts
-from gateway.runs.active import FOLD_EVENTS
+from gateway.runs.active import FOLD_EVENTS, IN_A_TURN, MAX_AHEAD
 from gateway.wire import json
 from gateway.wire.fold import fold
 from gateway.wire.status import Status
@@ -195,3 +196,28 @@ async def test_a_hub_that_keeps_nothing_of_a_run_reads_it(made, reads):
     reads.since()
     await told(hub, run.id)
     assert reads.since() == 102
+
+
+@pytest.mark.looptime(False)
+async def test_a_pipeline_is_never_far_ahead_of_the_log(tmp_path):
+    """On a real log, unseen, so that it would gather."""
+    ahead: list[int] = []
+
+    async def talker(ctx, _input):
+        for number in range(1000):
+            await ctx.delta("b", f"{number} ")
+            ahead.append(number + 1 - (active.tail - 2))
+
+    broker = SqliteBroker(tmp_path / "log.db")
+    await broker.open()
+    runs = service(broker, talker=talker)
+    try:
+        run = await start(runs, "talker")
+        active = runs._roster.get(run.id)
+        await active.ended
+        assert (await log_of(runs, run))[-1]["type"] == "run.completed"
+    finally:
+        await runs._tasks.close()
+        await broker.close()
+    assert len(ahead) == 1000
+    assert IN_A_TURN < max(ahead) <= MAX_AHEAD

@@ -83,9 +83,10 @@ class HeldBroker(MemoryBroker):
         self._speaker = None
 
     def append_nowait(self, run, draft):
-        super().append_nowait(run, draft)
+        offset = super().append_nowait(run, draft)
         if self._speaker is None and self.wanted(draft.type, json.loads(draft.body)):
             self._speaker = asyncio.current_task()
+        return offset
 
     async def durable(self):
         if asyncio.current_task() is self._speaker and not self.held.is_set():
@@ -97,8 +98,7 @@ class HeldBroker(MemoryBroker):
 def _no_pace(monkeypatch):
     for module in (content, campaign, crew, agent, writing):
         monkeypatch.setattr(module, "PACE_S", 0)
-    monkeypatch.setattr(active, "IN_A_TURN", 1)
-    monkeypatch.setattr(active, "MAX_AHEAD", 1)  # so whoever says something waits for the log
+    monkeypatch.setattr(active, "MAX_AHEAD", 0)  # so whoever says something waits for the log
 
 
 @pytest.fixture
