@@ -139,7 +139,7 @@ class SqliteBroker:
             raise Conflict("run.finished")
         now = self._ms()
         self._place(stream, stream.seal((draft,), ts=now), now)
-        self._commits.soon()
+        self._commits.soon(seen=stream.watched)
         return stream.tail
 
     async def durable(self) -> None:
@@ -232,6 +232,8 @@ class SqliteBroker:
         stream = self._streams.get(run)
         if stream is not None:
             stream.watch(sink, patient=patient)
+            if stream.watched and stream.tail > stream.visible:
+                self._commits.soon(seen=True)
             return stream.position
         record = await self._commits.query(queries.find_run, run)
         return Position(record.epoch, record.floor, record.tail, record.status) if record else None

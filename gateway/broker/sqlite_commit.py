@@ -29,7 +29,6 @@ T = TypeVar("T")
 GATHER_S = 0.005
 GATHER_STEP_S = 0.001
 GATHER_UNSEEN_S = 0.05
-GATHER_EVENTS = 1000
 
 
 class GroupCommit:
@@ -47,7 +46,8 @@ class GroupCommit:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="sqlite-read")
         self._settle = settle
         self._waiting: list[asyncio.Future[None]] = []
-        self._awaited: asyncio.Future[None] | None = None
+        self._closing = False
+        self._hurried: asyncio.Future[None] | None = None
         self._committing: asyncio.Task[None] | None = None
 
     @property
@@ -66,7 +66,9 @@ class GroupCommit:
 
     async def close(self) -> None:
         """Commit what is pending and let go of the file. Idempotent."""
+        self._closing = True
         while self._committing is not None:
+            self._hurry()
             await asyncio.wait([self._committing])
         opened, self._opened = self._opened, None
         if opened is not None:
@@ -83,20 +85,25 @@ class GroupCommit:
             raise Unavailable("broker.unavailable")
         return self._opened
 
-    def soon(self) -> None:
-        """See to it that the batch is committed."""
+    def soon(self, *, seen: bool) -> None:
+        """See to it that the batch is committed. `seen`: somebody waits for it, or watches a run in it."""
         if self._committing is None:
             # Owned here: alive while anything is pending, and `close` waits for it.
             self._committing = asyncio.get_running_loop().create_task(self._commit_all())
+        elif seen:
+            self._hurry()
+
+    def _hurry(self) -> None:
+        """End a gathering that nobody waited for."""
+        if self._hurried is not None and not self._hurried.done():
+            self._hurried.set_result(None)
 
     async def durable(self) -> None:
         """Return when all that was put into the batch up to now is committed and settled."""
         self.check()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(done)
-        self.soon()
-        if self._awaited is not None and not self._awaited.done():
-            self._awaited.set_result(None)
+        self.soon(seen=True)
         await done
 
     async def _commit_all(self) -> None:
@@ -122,22 +129,19 @@ class GroupCommit:
         Those who wait for it themselves may have nothing more to say, so for them only as long as more and more comes.
         """
         loop = asyncio.get_running_loop()
-        began, size = loop.time(), 0
-        while len(self.batch) < GATHER_EVENTS:
-            for_s = loop.time() - began
-            if (not self._unseen and (for_s >= GATHER_S or size == len(self.batch))) or for_s >= GATHER_UNSEEN_S:
-                return
+        if self._unseen:
+            self._hurried = loop.create_future()
+            await asyncio.wait([self._hurried], timeout=GATHER_UNSEEN_S)
+            return
+        deadline, size = loop.time() + GATHER_S, 0
+        while size < len(self.batch) and loop.time() < deadline:
             size = len(self.batch)
-            if self._waiting:
-                await asyncio.sleep(GATHER_STEP_S)
-            else:
-                self._awaited = loop.create_future()
-                await asyncio.wait([self._awaited], timeout=GATHER_S)
+            await asyncio.sleep(GATHER_STEP_S if self._waiting else GATHER_S)
 
     @property
     def _unseen(self) -> bool:
         """Whether nobody waits for the batch or sees what is in it."""
-        return not (self._waiting or any(stream.watched for stream in self.batch.placed))
+        return not (self._closing or self._waiting or any(stream.watched for stream in self.batch.placed))
 
     async def _commit(self) -> None:
         batch, self.batch = self.batch, Batch()

@@ -168,7 +168,6 @@ def test_whatever_happens_in_between_it_holds_what_a_broker_in_memory_holds(step
 async def chatter(opened, monkeypatch):
     """Three runs that never stop speaking, while nobody sees it, and that would gather for ever."""
     monkeypatch.setattr(sqlite_commit, "GATHER_UNSEEN_S", 1000)
-    monkeypatch.setattr(sqlite_commit, "GATHER_EVENTS", LOTS)
     broker, keeper = await opened(), Recording()
     runs = [await begun(broker) for _ in range(3)]
     for run in runs:
@@ -212,14 +211,6 @@ async def test_who_waits_is_not_kept_waiting_by_what_nobody_sees(chatter):
             await broker.durable()
 
 
-async def test_what_nobody_sees_does_not_gather_beyond_a_number(chatter, monkeypatch):
-    _broker, _runs, keeper = chatter
-    monkeypatch.setattr(sqlite_commit, "GATHER_EVENTS", 50)
-    async with asyncio.timeout(100):
-        while len(keeper.batches) < 30:
-            await asyncio.sleep(0)
-
-
 async def test_closing_keeps_what_nobody_has_seen(opened, monkeypatch):
     broker = await opened()
     runs = [await begun(broker) for _ in range(3)]
@@ -235,7 +226,6 @@ async def test_closing_keeps_what_nobody_has_seen(opened, monkeypatch):
 
 
 async def test_who_comes_to_wait_ends_the_gathering(opened, monkeypatch):
-    monkeypatch.setattr(sqlite_commit, "GATHER_S", 1000)
     monkeypatch.setattr(sqlite_commit, "GATHER_UNSEEN_S", 1000)
     broker = await opened()
     run = await begun(broker)
@@ -246,3 +236,15 @@ async def test_who_comes_to_wait_ends_the_gathering(opened, monkeypatch):
         async with asyncio.timeout(100):
             await broker.durable()
         assert (await broker.get(run)).tail == offset
+
+
+async def test_what_is_seen_is_not_kept_waiting_by_what_nobody_sees(chatter):
+    broker, _runs, _keeper = chatter
+    other, viewer = await begun(broker), Recording()
+    await broker.watch(other, viewer)
+    async with asyncio.timeout(100):
+        for number in range(1, 6):
+            await asyncio.sleep(0.02)  # by now only what nobody sees is gathering
+            broker.append_nowait(other, says("z"))
+            while len(viewer.events) < number:
+                await asyncio.sleep(0.001)
