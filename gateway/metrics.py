@@ -121,7 +121,7 @@ class Metrics(Collector):
     def _broker(self) -> Iterator[Family]:
         broker, counts = self._of.broker, self._of.broker.counts
         yield _gauge("broker_available", "0 once the log is lost", broker.available)
-        yield _gauge("broker_queue", "Calls that wait to become durable", broker.queue)
+        yield _gauge("broker_queue", "Events that wait to become durable", broker.queue)
         yield _histogram("broker_commit_seconds", "How long a commit takes", counts.commits_s)
         yield _histogram("broker_batch_events", "Events that shared a commit", counts.batches)
 

@@ -19,6 +19,7 @@ RUN_SHARE = 8  # so a run as long as you like cannot drive out all others
 PAGE_BYTES = 256 * 1024
 MIN_PAGE_BYTES = 16 * 1024
 FEW = 10  # events that are not worth a thought
+GROWN_BYTES = 16 * 1024  # of a joined event: what grows a little at a time is taken apart each time
 _BESIDE_JSON = 300  # what an event's objects take, about
 _EMPTY = 1000  # and a page's own
 
@@ -117,7 +118,7 @@ class Pasts:
         past = self._pasts.get(run)
         page = past.last if past is not None else self.page(run, 0, floor=0) if first == 1 else None
         if page is not None and page.upto == first - 1 and not (self.full(page) or page.growing.locked()):
-            self.add(run, page, events, first=first, max_bytes=max_bytes)
+            self.add(run, page, events, first=first, max_bytes=min(max_bytes, GROWN_BYTES))
 
     def add(self, run: str, page: Page, events: Sequence[Event], *, first: int, max_bytes: int) -> None:
         """Let a page of this run grow, whether it is still kept or not."""

@@ -27,8 +27,8 @@ from gateway.wire.status import TERMINAL_TYPES
 
 IN_A_TURN = 8  # what a pipeline may say before others have theirs
 MAX_AHEAD = 64  # how far it may be ahead of the log before it has to wait
-FOLD_EVENTS = 64  # what may wait to be folded
-FOLD_BYTES = 64 * 1024
+FOLD_EVENTS = 32  # what may wait to be folded: all of it is held in memory
+FOLD_BYTES = 16 * 1024
 
 
 class Stop:

@@ -124,7 +124,7 @@ async def test_large_events_do_not_wait_to_be_folded(house):
     runs, _hub = house
     run = await external(runs, 0)
     for _ in range(5):
-        await runs.external.publish(run, [("draft", {"stage": "s", "draft": "x" * 40_000})], producer=None)
+        await runs.external.publish(run, [("draft", {"stage": "s", "draft": "x" * 9000})], producer=None)
         assert len(runs._roster.get(run.id)._unfolded) <= 2
 
 
