@@ -21,6 +21,11 @@ MOVE_BYTES = 4 << 20
 ROWS = 32  # of a statement: each lets go of the interpreter and has to get it back, which takes long while others work
 
 
+_RECORD = "INSERT INTO journal VALUES (?, ?, ?, ?)"
+_PLACE = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?)"
+_ONE_MORE = ", (?, ?, ?, ?)"
+
+
 class Journal:
     """In memory, what the journal holds of each run. Commits are sorted into runs when somebody asks, if ever."""
 
@@ -76,22 +81,23 @@ class Journal:
 
 def record(write: sqlite3.Connection, values: list[Any]) -> None:
     """Write events into the journal: of each, one behind the other, the run's number, offset, type, json."""
-    for at in range(0, len(values), 4 * ROWS):
-        some = values[at : at + 4 * ROWS]
-        write.execute(_inserts(len(some) // 4), some)
-
-
-@lru_cache(ROWS)
-def _inserts(rows: int) -> str:
-    return "INSERT INTO journal VALUES " + ", ".join(["(?, ?, ?, ?)"] * rows)  # nosec B608 # noqa: S608 - nothing but marks
+    _insert(write, _RECORD, values)
 
 
 def place(write: sqlite3.Connection, number: int, events: Sequence[Event]) -> None:
     """Put one run's events to its others."""
-    write.executemany(
-        "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?)",
-        [(number, event.offset, event.type, event.json) for event in events],
-    )
+    _insert(write, _PLACE, [value for event in events for value in (number, event.offset, event.type, event.json)])
+
+
+def _insert(write: sqlite3.Connection, statement: str, values: list[Any]) -> None:
+    for at in range(0, len(values), 4 * ROWS):
+        some = values[at : at + 4 * ROWS]
+        write.execute(_of_rows(statement, len(some) // 4), some)
+
+
+@lru_cache(2 * ROWS)
+def _of_rows(statement: str, rows: int) -> str:
+    return statement + _ONE_MORE * (rows - 1)
 
 
 def move(write: sqlite3.Connection) -> None:
