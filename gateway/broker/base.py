@@ -62,11 +62,15 @@ class Producer(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """A run's folded state with all events up to `offset`, kept beside the log."""
+    """A run's folded state with all events up to `offset`, kept beside the log.
+
+    `past`: what spares whoever joins the reading of a long log, in words of the hub's own.
+    """
 
     offset: int
     summary: bytes
     state: bytes
+    past: bytes = b""
 
 
 class Revocation(NamedTuple):
@@ -186,7 +190,10 @@ class Broker(Protocol):
         """
 
     async def snapshot(self, run: str) -> Snapshot | None:
-        """The latest stored state, if any."""
+        """The latest stored state, if any; without its `past`."""
+
+    async def past(self, run: str) -> bytes:
+        """The `past` of the latest stored state; empty where there is none."""
 
     def weigh(self, run: str) -> tuple[int, int]:
         """How many events of an unfinished run are held, and their bytes; `(0, 0)` when it is not here."""

@@ -127,7 +127,11 @@ class MemoryBroker:
 
     async def snapshot(self, run: str) -> Snapshot | None:
         kept = self._runs.get(run)
-        return kept.snapshot if kept else None
+        return kept.snapshot._replace(past=b"") if kept and kept.snapshot else None
+
+    async def past(self, run: str) -> bytes:
+        kept = self._runs.get(run)
+        return kept.snapshot.past if kept and kept.snapshot else b""
 
     async def keep(self, run: str, snapshot: Snapshot, *, max_events: int, max_bytes: int) -> int:
         kept = self._runs.get(run)

@@ -189,6 +189,9 @@ class SqliteBroker:
     async def snapshot(self, run: str) -> Snapshot | None:
         return await self._commits.query(queries.find_snapshot, run)
 
+    async def past(self, run: str) -> bytes:
+        return await self._commits.query(queries.find_past, run)
+
     async def keep(self, run: str, snapshot: Snapshot, *, max_events: int, max_bytes: int) -> int:
         fresh = self._commits.journal.of(run)
         floor, gone = await self._commits.change(keep, run, fresh, snapshot, max_events, max_bytes)

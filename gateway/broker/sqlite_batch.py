@@ -119,7 +119,7 @@ def keep(
     tail, held = write.execute("SELECT max(offset), sum(length(json)) FROM events WHERE run = ?", (number,)).fetchone()
     cut = min(max(floor, (tail or 0) - max_events, _over(write, number, max_bytes) if (held or 0) > max_bytes else 0),
               snapshot.offset, (tail or 1) - 1)  # fmt: skip
-    write.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", (number, *snapshot))
+    write.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)", (number, *snapshot))
     gone = _delete_upto(write, number, cut) if cut > floor else 0
     write.execute("COMMIT")
     return max(cut, floor), gone

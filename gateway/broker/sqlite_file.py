@@ -14,7 +14,8 @@ from typing import BinaryIO, NamedTuple
 from gateway.broker.sqlite_journal import move
 from gateway.broker.stream import new_epoch
 
-SCRIPTS = ("schema.sql", "journal.sql", "revocations.sql")  # each takes the file from one version to the next
+# Each takes the file from one version to the next.
+SCRIPTS = ("schema.sql", "journal.sql", "revocations.sql", "pasts.sql")
 ERRORS = (sqlite3.Error, OSError)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 

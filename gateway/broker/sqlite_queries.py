@@ -97,6 +97,11 @@ def find_snapshot(read: sqlite3.Connection, run: str) -> Snapshot | None:
     return Snapshot(*row) if row else None
 
 
+def find_past(read: sqlite3.Connection, run: str) -> bytes:
+    row = read.execute("SELECT past FROM snapshots JOIN runs ON number = run WHERE id = ?", (run,)).fetchone()
+    return row[0] if row else b""
+
+
 def list_runs(read: sqlite3.Connection, page: Page) -> list[Run]:
     where, values = ["id < ?"], [page.before or "~"]
     if not page.visible.everything:

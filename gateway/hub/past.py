@@ -4,6 +4,7 @@ Rule 1: a page says all that was said after one offset up to another: it is for 
 Rule 2: kept pages follow one another from a run's floor on. A full one never changes; the last one grows at its end.
 Rule 3: all that is kept weighs at most MAX_BYTES. The run that nobody has joined for the longest time goes first.
 Rule 4: a run's first page grows while the run speaks, before anybody asks, so that the first to join need not wait.
+When the run ends that page goes into the log, beside the events that it spares others the reading of.
 """
 
 import asyncio
@@ -48,9 +49,34 @@ class Page:
         self.first = self.first or first
         self.upto = events[-1].offset
 
+    def dump(self) -> bytes:
+        """For `load`. A line for the page and one for each event, whose JSON has no line breaks."""
+        lines = [b"%d %d %d" % (self.after, self.upto, self.first)]
+        lines += [b"%d %b %b" % (event.offset, event.type.encode(), event.json) for event in self.events]
+        return b"\n".join(lines)
+
+    def load(self, dumped: bytes, *, run: str, epoch: str) -> None:
+        """Become what was dumped, if that began at the same place."""
+        head, *lines = dumped.split(b"\n")
+        after, upto, first = map(int, head.split())
+        if after == self.after:
+            self.upto, self.first = upto, first
+            self.events = [_loaded(line, run, epoch) for line in lines]
+            self.bytes = sum(len(event.json) for event in self.events)
+
     @property
     def weight(self) -> int:
         return _EMPTY + self.bytes + _BESIDE_JSON * len(self.events)
+
+
+def _loaded(line: bytes, run: str, epoch: str) -> Event:
+    offset, type, json = line.split(b" ", 2)
+    return Event(int(offset), type.decode(), f"{epoch}-{int(offset)}", json, run)
+
+
+def _shortens(events: Sequence[Event], *, said: int) -> bool:
+    """Whether folding so many events into these was worth it."""
+    return len(events) <= FEW + said // 2
 
 
 class _Past:
@@ -112,8 +138,7 @@ class Pasts:
 
         Nobody has asked for it, so it gets no further page, and what folding makes no shorter gets none at all.
         """
-        said = events[-1].offset - first + 1
-        if len(events) > FEW + said // 2:
+        if not _shortens(events, said=events[-1].offset - first + 1):
             return
         past = self._pasts.get(run)
         page = past.last if past is not None else self.page(run, 0, floor=0) if first == 1 else None
@@ -124,14 +149,32 @@ class Pasts:
         """Let a page of this run grow, whether it is still kept or not."""
         before = page.weight
         page.add(events, first=first, max_bytes=max_bytes)
+        self._grew(run, page, page.weight - before)
+
+    def dump(self, run: str) -> bytes:
+        """A run's first page, for `load` in another process or later; empty when it would spare nobody much."""
         past = self._pasts.get(run)
-        if past is not None and past.pages.get(page.after) is page:
-            self._weigh(past, page.weight - before)
+        page = past.pages.get(past.floor) if past is not None else None
+        if page is None or not page.events or not _shortens(page.events, said=page.upto - page.after):
+            return b""
+        return page.dump()
+
+    def load(self, run: str, page: Page, dumped: bytes, *, epoch: str) -> None:
+        """Fill an empty page, if this is what was dumped of it."""
+        if dumped:
+            before = page.weight
+            page.load(dumped, run=run, epoch=epoch)
+            self._grew(run, page, page.weight - before)
 
     def forget(self, run: str) -> None:
         past = self._pasts.pop(run, None)
         if past is not None:
             self.weight -= past.weight
+
+    def _grew(self, run: str, page: Page, more: int) -> None:
+        past = self._pasts.get(run)
+        if past is not None and past.pages.get(page.after) is page:
+            self._weigh(past, more)
 
     def _weigh(self, past: _Past, more: int) -> None:
         past.weight += more

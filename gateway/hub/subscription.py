@@ -92,6 +92,8 @@ async def _page(broker: "Broker", topic: "Topic", cursor: int) -> "Page":
     pasts, tail = topic.pasts, topic.tail
     page = pasts.page(topic.run, cursor, floor=topic.floor)
     async with page.growing:
+        if topic.terminal and cursor == topic.floor and not page.first:
+            pasts.load(topic.run, page, await broker.past(topic.run), epoch=topic.epoch)
         while page.upto < tail and not pasts.full(page):
             events = await _read(broker, topic, page.upto, max_bytes=pasts.page_bytes - page.bytes)
             if not events or (page.first and events[0].offset > page.upto + 1):

@@ -201,12 +201,16 @@ class ActiveRun:
                 raise
             return None
         await self.ended
-        await self.forget(max_events=self._limits.max_events_per_run, max_bytes=self._limits.max_bytes_per_run)
+        await self.forget(
+            max_events=self._limits.max_events_per_run,
+            max_bytes=self._limits.max_bytes_per_run,
+            past=self._pasts.dump(self.id),
+        )
         return cursor
 
-    async def forget(self, *, max_events: int, max_bytes: int) -> None:
+    async def forget(self, *, max_events: int, max_bytes: int, past: bytes = b"") -> None:
         """Store the folded state, and let go of the oldest events beyond these caps."""
-        snapshot = Snapshot(self.tail, json.dumps(self.state.summary()), self.state.dump())
+        snapshot = Snapshot(self.tail, json.dumps(self.state.summary()), self.state.dump(), past)
         await self._broker.keep(self.id, snapshot, max_events=max_events, max_bytes=max_bytes)
 
 

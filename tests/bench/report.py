@@ -41,6 +41,7 @@ TARGETS = {
     "frames": (Target(20),),
     "first join": (Target(3),),
     "join": (Target(3),),
+    "later join": (Target(3),),
     "unwatched": (Target(0.6),),
     "heartbeats": (Target(2),),
     "held": (Target(20),),
@@ -118,6 +119,7 @@ def rows(figures: Figures) -> Iterator[Row]:
     for key, what, ms in (
         ("first join", "time of the first to join it", "first_"),
         ("join", "the same, joined again", ""),
+        ("later join", "the same, joined first after a restart", "later_"),
     ):
         took_ms, empty_ms = join[f"{ms}ms"], join[f"{ms}empty_ms"]
         note = f" ({_with(took_ms, 'ms')})"

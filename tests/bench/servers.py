@@ -184,6 +184,11 @@ class Runcast:
         self.client.close()
         self._gateway.stop()
 
+    def restart(self) -> None:
+        """With the same log."""
+        self.stop()
+        self.start(self._gateway.folder)
+
     def started(self, pipeline: str, **input: object) -> str:
         answer = self.client.post("/runs", json={"pipeline": pipeline, "input": input})
         answer.raise_for_status()

@@ -169,7 +169,7 @@ class Round:
         return {"ping": delays(took_ns[::2]), "cancel": delays(took_ns[1::2]), "each": many, "broadcast": watched}
 
     def _joins(self) -> Figures:
-        """Finished runs of many deltas, joined folded beside empty ones: by the first to come, and again and again."""
+        """Finished runs of many deltas, joined folded beside empty ones: by the first, again, and after a restart."""
         server, deltas = Runcast(), self.counts.deltas
         with serving(server, self.folder):
             self.say("Runcast, joins")
@@ -182,6 +182,10 @@ class Round:
             firsts = _in_turn(server, pairs)
             again = _in_turn(server, pairs[:1] * self.counts.joins)
             self.held[f"joins of {deltas} deltas"] = server.look()
+            server.restart()
+            server.look()
+            later = _in_turn(server, pairs)
+            self.held[f"joins of {deltas} deltas after a restart"] = server.look()
         frames, empty_frames = ([heard.count(b"\ndata: ") for _, heard in joins] for joins in zip(*firsts, strict=True))
         return {
             "deltas": deltas,
@@ -189,6 +193,7 @@ class Round:
             "empty_frames": max(empty_frames),
             **dict(zip(("first_ms", "first_empty_ms"), _medians_ms(firsts), strict=True)),
             **dict(zip(("ms", "empty_ms"), _medians_ms(again), strict=True)),
+            **dict(zip(("later_ms", "later_empty_ms"), _medians_ms(later), strict=True)),
         }
 
 

@@ -17,13 +17,17 @@ async def test_a_snapshot_is_kept_in_place_of_the_earlier_one_and_shows_in_the_r
     run = await finished(broker)
     assert await broker.snapshot(run) is None
     for offset in (2, 3):
-        taken = Snapshot(offset, b'{"s":1}', b'{"state":%d}' % offset)
+        taken = Snapshot(offset, b'{"s":1}', b'{"state":%d}' % offset, b"past %d\n" % offset)
         assert await broker.keep(run, taken, max_events=LOTS, max_bytes=LOTS) == 0
     assert await broker.snapshot(run) == Snapshot(3, b'{"s":1}', b'{"state":3}')
+    assert await broker.past(run) == b"past 3\n"
     assert (await broker.get(run)).summary == b'{"s":1}'
     assert len(await everything(broker, run)) == 3
+    await keep(broker, run, offset=3)
+    assert await broker.past(run) == b""
     await broker.erase(run)
     assert await broker.snapshot(run) is None
+    assert await broker.past(run) == b""
 
 
 async def test_a_run_weighs_what_is_held_of_it(broker):

@@ -15,6 +15,7 @@ from tests.broker.doubles import (
     CANCELLING,
     COMPLETED,
     EVERYTHING,
+    LOTS,
     Recording,
     begun,
     everything,
@@ -33,7 +34,7 @@ async def test_a_reopened_file_has_everything(opened):
     keyed, _ = await broker.create(new_run(), [queued()], key=Key("k", b"d"))
     await broker.append(running, [says("ä\n")], producer=Producer("w", 3, 1))
     await broker.append(running, [CANCELLING])
-    await keep(broker, done, offset=3)
+    await broker.keep(done, Snapshot(3, b"{}", b'{"s":1}', b"p"), max_events=LOTS, max_bytes=LOTS)
     before = {run: (await broker.get(run), await everything(broker, run)) for run in (done, running, keyed.id)}
     await broker.close()
     broker = await opened()
@@ -42,6 +43,7 @@ async def test_a_reopened_file_has_everything(opened):
         assert await everything(broker, run) == stored
     assert {run.id: run.status for run in await broker.unfinished()} == {running: "cancelling", keyed.id: "queued"}
     assert await broker.snapshot(done) == Snapshot(3, b"{}", b'{"s":1}')
+    assert await broker.past(done) == b"p"
     assert (await broker.create(new_run(), [queued()], key=Key("k", b"d")))[0].id == keyed.id
     assert (await broker.append(running, [], producer=Producer("w", 3, 1))).offset == 3
     with pytest.raises(Conflict, match="fenced"):

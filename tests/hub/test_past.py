@@ -68,6 +68,35 @@ def test_pages_grown_in_any_pieces_tell_the_law_and_lie_side_by_side(whole, cuts
     assert all(map(pasts.full, pages[:-1]))
 
 
+@given(streams, st.integers(1, 45))
+@BOUNDED
+def test_a_page_comes_back_as_it_was_dumped_and_grows_on(whole, cut):
+    pasts, again = Pasts(), Pasts()
+    fill(pasts, [whole[:cut]])
+    page, loaded = pasts.page(RUN, 0, floor=0), again.page(RUN, 0, floor=0)
+    again.load(RUN, loaded, page.dump(), epoch=whole[0].id.split("-")[0])
+    assert (loaded.events, loaded.bytes, loaded.upto, loaded.first) == (page.events, page.bytes, page.upto, page.first)
+    assert again.weight == pasts.weight
+    for kept in (pasts, again):
+        if whole[cut:]:
+            kept.add(RUN, kept.page(RUN, 0, floor=0), whole[cut:], first=cut + 1, max_bytes=MAX)
+    assert loaded.events == page.events
+
+
+def test_a_page_that_begins_elsewhere_is_not_loaded_and_what_folds_to_nothing_less_is_not_dumped():
+    pasts, whole = Pasts(), stream([("delta", {"block": "b", "delta": "x"})] * 50)
+    assert pasts.dump(RUN) == b""
+    fill(pasts, [whole])
+    dumped = pasts.dump(RUN)
+    assert dumped.startswith(b"0 52 1\n")
+    cut = pasts.page(RUN, 20, floor=20)
+    assert pasts.dump(RUN) == b""
+    pasts.load(RUN, cut, dumped, epoch="e")
+    assert (cut.events, cut.upto, pasts.weight) == ([], 20, cut.weight)
+    fill(pasts, [stream([("x.own", {"n": n}) for n in range(50)])], "other")
+    assert pasts.dump("other") == b""
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 60)), max_size=60))
 @BOUNDED
 def test_whatever_is_joined_the_kept_pages_weigh_no_more_than_they_may(steps):

@@ -13,7 +13,7 @@ from gateway.wire import json
 from gateway.wire.fold import fold
 from gateway.wire.status import Status
 from tests.hub.doubles import WIDE, Reads, frames_of, hub_on, told
-from tests.runs.doubles import ALICE, log_of, service, start
+from tests.runs.doubles import ALICE, LIMITS, log_of, service, start
 from tests.wire.doubles import BOUNDED, MAX, assert_law, said, sealed, stream
 
 pytestmark = pytest.mark.looptime
@@ -110,6 +110,44 @@ async def test_after_a_restart_a_run_that_goes_on_is_known_again(made, reads):
     frames = frames_of(await told(hub, run.id))
     assert reads.since() < FOLD_EVENTS
     assert text_of(frames).endswith("word2999 more")
+
+
+async def ended_run(made, reads, words: int, **how):
+    runs = made(reads.broker, **how)
+    run = await external(runs, words)
+    await runs.external.finish(run, Status.COMPLETED, result=1, error=None, producer=None)
+    await asyncio.sleep(1)
+    return runs, run
+
+
+@pytest.mark.parametrize("floor", [0, 2000], ids=["whole", "without its beginning"])
+async def test_after_a_restart_the_first_to_join_a_finished_run_gets_what_the_log_tells(made, reads, floor):
+    """Its first page is beside the log, unless the run's end let go of what that page tells."""
+    most = {"max_events_per_run": 3003 - floor} if floor else {}
+    runs, run = await ended_run(made, reads, 3000, limits=LIMITS._replace(**most))
+    reads.since()
+    frames = frames_of(await told(hub_on(reads.broker, limits=WIDE), run.id))
+    assert reads.since() == (3003 - floor if floor else 0)
+    assert text_of(frames) == "".join(f"word{n} " for n in range(max(0, floor - 2), 3000))
+    assert frames[-1]["id"] == (await log_of(runs, run))[-1]["id"]
+    assert (frames[0]["type"] == "gap") == bool(floor)
+
+
+async def test_of_a_run_longer_than_a_page_the_rest_is_read(made, reads):
+    pasts = Pasts(page_bytes=4000)
+    _, run = await ended_run(made, reads, 2000, pasts=pasts)
+    reads.since()
+    frames = frames_of(await told(hub_on(reads.broker, limits=WIDE, pasts=Pasts(page_bytes=4000)), run.id))
+    assert 0 < reads.since() < 2003
+    assert text_of(frames) == "".join(f"word{n} " for n in range(2000))
+
+
+@pytest.mark.parametrize("after", ["1", "1500", "3003"])
+async def test_a_cursor_within_a_stored_page_gets_what_comes_after_it(made, reads, after):
+    runs, run = await ended_run(made, reads, 3000)
+    epoch = (await reads.broker.get(run.id)).epoch
+    frames = frames_of(await told(hub_on(reads.broker, limits=WIDE), run.id, after=f"{epoch}-{after}"))
+    assert text_of(frames) == text_of((await log_of(runs, run))[int(after) :])
 
 
 async def test_a_state_that_is_asked_for_has_everything_that_is_told(house):
