@@ -74,11 +74,6 @@ def _loaded(line: bytes, run: str, epoch: str) -> Event:
     return Event(int(offset), type.decode(), f"{epoch}-{int(offset)}", json, run)
 
 
-def _shortens(events: Sequence[Event], *, said: int) -> bool:
-    """Whether folding so many events into these was worth it."""
-    return len(events) <= FEW + said // 2
-
-
 class _Past:
     """The kept pages of one run, by where they begin."""
 
@@ -138,7 +133,8 @@ class Pasts:
 
         Nobody has asked for it, so it gets no further page, and what folding makes no shorter gets none at all.
         """
-        if not _shortens(events, said=events[-1].offset - first + 1):
+        said = events[-1].offset - first + 1
+        if len(events) > FEW + said // 2:
             return
         past = self._pasts.get(run)
         page = past.last if past is not None else self.page(run, 0, floor=0) if first == 1 else None
@@ -155,7 +151,7 @@ class Pasts:
         """A run's first page, for `load` in another process or later; empty when it would spare nobody much."""
         past = self._pasts.get(run)
         page = past.pages.get(past.floor) if past is not None else None
-        if page is None or not page.events or not _shortens(page.events, said=page.upto - page.after):
+        if page is None or FEW + 2 * len(page.events) > page.upto - page.after:
             return b""
         return page.dump()
 

@@ -93,8 +93,9 @@ def test_a_page_that_begins_elsewhere_is_not_loaded_and_what_folds_to_nothing_le
     assert pasts.dump(RUN) == b""
     pasts.load(RUN, cut, dumped, epoch="e")
     assert (cut.events, cut.upto, pasts.weight) == ([], 20, cut.weight)
-    fill(pasts, [stream([("x.own", {"n": n}) for n in range(50)])], "other")
-    assert pasts.dump("other") == b""
+    fill(pasts, [stream([("x.own", {"n": n}) for n in range(50)])], "long")
+    fill(pasts, [stream([("delta", {"block": "b", "delta": "x"})] * 5)], "short")
+    assert (pasts.dump("long"), pasts.dump("short")) == (b"", b"")
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 60)), max_size=60))
