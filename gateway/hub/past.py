@@ -156,8 +156,8 @@ class Pasts:
         return page.dump()
 
     def load(self, run: str, page: Page, dumped: bytes, *, epoch: str) -> None:
-        """Fill an empty page, if this is what was dumped of it."""
-        if dumped:
+        """Fill an empty page, if this is what was dumped of it and no larger than pages are now."""
+        if 0 < len(dumped) <= self.page_bytes:
             before = page.weight
             page.load(dumped, run=run, epoch=epoch)
             self._grew(run, page, page.weight - before)

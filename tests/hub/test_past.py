@@ -83,12 +83,15 @@ def test_a_page_comes_back_as_it_was_dumped_and_grows_on(whole, cut):
     assert loaded.events == page.events
 
 
-def test_a_page_that_begins_elsewhere_is_not_loaded_and_what_folds_to_nothing_less_is_not_dumped():
+def test_a_page_that_begins_elsewhere_or_is_too_large_is_not_loaded_and_what_folds_to_nothing_less_is_not_dumped():
     pasts, whole = Pasts(), stream([("delta", {"block": "b", "delta": "x"})] * 50)
     assert pasts.dump(RUN) == b""
     fill(pasts, [whole])
     dumped = pasts.dump(RUN)
     assert dumped.startswith(b"0 52 1\n")
+    small = Pasts(page_bytes=len(dumped) - 1)
+    small.load(RUN, (page := small.page(RUN, 0, floor=0)), dumped, epoch="e")
+    assert not page.events
     cut = pasts.page(RUN, 20, floor=20)
     assert pasts.dump(RUN) == b""
     pasts.load(RUN, cut, dumped, epoch="e")
