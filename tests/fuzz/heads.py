@@ -93,10 +93,13 @@ class Ways:
 
     async def _seen(self) -> None:
         """A round trip beside: the gateway's one loop has by then read what was sent before."""
-        if self._free.empty():
-            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        else:
+        while not self._free.empty():
             reader, writer = self._free.get_nowait()
+            if not reader.at_eof():
+                break
+            await _gone(writer)  # it was idle for so long that the gateway closed it
+        else:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         writer.write(b"HEAD /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")
         self._free.put_nowait((reader, writer))
