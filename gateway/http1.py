@@ -1,7 +1,7 @@
 """One connection of Hypercorn's, with its socket within reach.
 
-Rule 1: this file and `server` are the only ones that know Hypercorn's insides. It is pinned to a minor release, and a
-contract test fails when what is used here moves.
+Rule 1: this file and `server` are the only ones that know Hypercorn's insides, hence its length. Hypercorn is pinned to
+a minor release, and a contract test fails when what is used here moves.
 """
 
 import asyncio
@@ -48,11 +48,13 @@ class Http1(H11Protocol):
             raise ConnectionResetError
 
     async def _create_stream(self, request: H11Request) -> None:
-        kept = [(name, value) for name, value in request.headers if name.lower() != b"sec-websocket-extensions"]
-        plain = H11Request(
-            method=request.method, headers=kept, target=request.target, http_version=request.http_version
-        )
-        if not _opens_socket(plain):
+        opens = _opens_socket(request)
+        # Hypercorn goes by the last `Upgrade` of several, and would make another kind of WebSocket of it.
+        dropped = (b"sec-websocket-extensions",) if opens else (b"sec-websocket-extensions", b"upgrade")
+        kept = [header for header in request.headers if header[0] not in dropped]
+        target, version = request.target, request.http_version
+        plain = H11Request(method=request.method, headers=kept, target=target, http_version=version)
+        if not opens:
             await super()._create_stream(plain)
             return
         self.stream = Frames(

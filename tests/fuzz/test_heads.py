@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.e2e.clients import authorization, exchange, head, served
+from tests.e2e.clients import UPGRADE, authorization, exchange, head, served
 from tests.faults.check import seed_of
 from tests.fuzz.beside import ROOMY, unharmed
 from tests.fuzz.heads import SETTINGS, Ways, compared
@@ -71,6 +71,21 @@ async def test_nothing_becomes_http_2(gateway, data):
             answer = await ways.answer(data, cut=cut)
             assert answer.status not in (0, 101)
             assert "upgrade" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "upgrades",
+    [("x", "websocket"), ("websocket", "x"), ("websocket", "websocket"), ("x, websocket",), ("websocket, x",)],
+    ids=str,
+)
+@pytest.mark.parametrize("offered", [b"runcast.v1", b"\xff"], ids=["plain", "not-ascii"])
+async def test_a_handshake_that_asks_for_more_than_a_websocket_opens_none(gateway, upgrades, offered):
+    """Whatever a library behind makes of it: a WebSocket of its own kind would have no bounds."""
+    lines = [line for line in UPGRADE if not line.startswith("Upgrade:")] + [f"Upgrade: {each}" for each in upgrades]
+    data = head("GET", "/ws", *lines)[:-2] + b"Sec-WebSocket-Protocol: %b\r\n\r\n" % offered
+    async with Ways(gateway) as ways:
+        for cut in (None, 3, len(data) - 1):
+            assert (await ways.answer(data, cut=cut)).status in (400, 422)
 
 
 def test_a_tls_hello_is_no_http_so_no_protocol_is_chosen_by_it(gateway):
