@@ -104,8 +104,11 @@ export class Connection {
 
   /** @param {Subscription} subscription */
   join(subscription) {
+    const before = this.#subscriptions.get(subscription.run);
     this.#leaving.delete(subscription);
     this.#subscriptions.set(subscription.run, subscription);
+    // What is open goes on where the other one was.
+    if (this.#opened && before && before !== subscription) this.#cut({ type: "begin" });
     if (!this.#driving) this.link = CONNECTING;
     subscription.link(this.link);
     this.#settle();
@@ -132,7 +135,7 @@ export class Connection {
   /** Follow what is wanted now: over the open connection, or over a new one from where each run is. */
   #change() {
     this.#settling = undefined;
-    for (const { run } of this.#leaving) this.#subscriptions.delete(run);
+    this.#drop(this.#leaving);
     this.#leaving.clear();
     const wanted = [...this.#subscriptions.values()];
     if (!this.#driving) {
@@ -143,6 +146,13 @@ export class Connection {
     } else if (this.#opened && `${wanted.map(runOf)}` !== `${this.#carried.map(runOf)}`) {
       if (this.#controls) this.#controls.change((this.#carried = wanted));
       else this.#cut({ type: "begin" });
+    }
+  }
+
+  /** Their runs may have others by now. @param {Iterable<Subscription>} subscriptions */
+  #drop(subscriptions) {
+    for (const one of subscriptions) {
+      if (this.#subscriptions.get(one.run) === one) this.#subscriptions.delete(one.run);
     }
   }
 
@@ -181,9 +191,7 @@ export class Connection {
     this.#driving = false;
     const reason = action.do === "stop" ? action.reason : "aborted";
     this.#report({ reason });
-    for (const one of this.#carried) {
-      if (this.#subscriptions.get(one.run) === one) this.#subscriptions.delete(one.run);
-    }
+    this.#drop(this.#carried);
     // Some may have come while it ended.
     for (const one of this.#subscriptions.values()) this.join(one);
     changed?.();

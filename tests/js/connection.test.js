@@ -16,10 +16,15 @@ const HELLO = { type: "hello", connection: "c", version: 1, heartbeat_ms: 1000, 
 /** @param {number} offset @param {string} [type] @param {string} [epoch] */
 const event = (offset, type = "x.n", epoch = "a") => ({ type, run: "r", id: `${epoch}-${offset}`, ts: offset });
 
-/** @param {...object} frames @returns {Script} */
-const stream = (...frames) => (response) => {
+/** A stream that stays open. @param {...object} frames @returns {Script} */
+const open = (...frames) => (response) => {
   response.writeHead(200, { "Content-Type": "text/event-stream; charset=utf-8" });
   for (const frame of [HELLO, ...frames]) response.write(`data: ${JSON.stringify(frame)}\n\n`);
+};
+
+/** @param {...object} frames @returns {Script} */
+const stream = (...frames) => (response, request) => {
+  open(...frames)(response, request);
   response.end();
 };
 
@@ -187,11 +192,7 @@ test("what worked is remembered by the caller", async () => {
 
 test("silence longer than two and a half heartbeats is a dead connection", async () => {
   const { ids, reason } = await followed([
-    (response) => {
-      response.writeHead(200, { "Content-Type": "text/event-stream" });
-      response.write(`data: ${JSON.stringify({ ...HELLO, heartbeat_ms: 20 })}\n\n`);
-      response.write(`data: ${JSON.stringify(event(1))}\n\n`);
-    },
+    open({ ...HELLO, heartbeat_ms: 20 }, event(1)),
     stream(event(2, "run.completed")),
   ]);
   assert.deepEqual(ids, ["a-1", "a-2"]);
@@ -203,18 +204,43 @@ test("failures in a row end it", async () => {
 });
 
 test("whoever leaves closes what nobody else uses", async () => {
-  const { reason, ids } = await followed(
-    [
-      (response) => {
-        response.writeHead(200, { "Content-Type": "text/event-stream" });
-        for (const frame of [HELLO, event(1)]) response.write(`data: ${JSON.stringify(frame)}\n\n`);
-      },
-    ],
-    { event: (leave) => leave() },
-  );
+  const { reason, ids } = await followed([open(event(1))], { event: (leave) => leave() });
   assert.equal(reason, "left");
   assert.deepEqual(ids, ["a-1"]);
 });
+
+/** `over`: the ids up to one of them. @param {Connection} connection @param {string} until */
+function joined(connection, until) {
+  /** @type {string[]} */
+  const ids = [];
+  /** @type {import("../../clients/js/connection.js").Subscription} */
+  let subscription;
+  const over = new Promise((resolve) => {
+    subscription = {
+      run: "r",
+      cursor: null,
+      event: ({ id }) => void (ids.push(id), id === until && resolve(ids)),
+      gap: () => {},
+      link: () => {},
+    };
+    connection.join(subscription);
+  });
+  return { over, leave: () => connection.leave(subscription) };
+}
+
+for (const amid of [true, false]) {
+  const when = amid ? "amid a stream" : "before it began";
+  test(`a run that is left and joined anew at once is given from where the new one is: ${when}`, { timeout: 20_000 }, async () => {
+    const scripts = amid ? [open(event(1), event(2))] : [];
+    await playing([...scripts, stream(event(1), event(2), event(3, "run.completed"))], async (base) => {
+      const connection = new Connection({ base, getToken: async () => "t", transports: ["sse"] });
+      const first = joined(connection, "a-2");
+      if (amid) await first.over;
+      first.leave();
+      assert.deepEqual(await joined(connection, "a-3").over, ["a-1", "a-2", "a-3"]);
+    });
+  });
+}
 
 test("a refusal is a Problem with the gateway's words", async () => {
   const errors = [{ path: ["input", "topic"], message: "is missing" }];
