@@ -80,6 +80,12 @@ export class Leader {
     }
   }
 
+  /** All tabs are told; what they said before they knew is no wish for it. @param {string} run */
+  #over(run) {
+    this.#relays.delete(run);
+    for (const [tab, runs] of this.#wants) this.#wants.set(tab, runs.filter(([wanted]) => wanted !== run));
+  }
+
   get #connection() {
     return plain(this.connections[0] ?? AWAY);
   }
@@ -99,7 +105,7 @@ export class Leader {
         this.#tell({ type: "gap", run, gap });
       },
       link: (/** @type {Link} */ link) => {
-        if (link.reason) this.#relays.delete(run);
+        if (link.reason) this.#over(run);
         this.#tell({ type: "link", run, link: plain(link) });
       },
     };
