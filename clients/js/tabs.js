@@ -19,6 +19,7 @@ import { isTerminal } from "./state.js";
 /** @typedef {import("./state.js").RunEvent} RunEvent */
 
 /** @typedef {import("./leader.js").Word} Word */
+/** @typedef {{channel: BroadcastChannel, ending: AbortController, known: boolean}} Part `known`: its lock is held. */
 
 const AGAIN_MS = 1_000;
 
@@ -47,7 +48,7 @@ class Tabs {
   #subscriptions = new Map();
   /** What is being given to each run: one thing after the other. @type {Map<string, Promise<void>>} */
   #giving = new Map();
-  /** While it takes part. @type {{channel: BroadcastChannel, ending: AbortController} | null} */
+  /** While it takes part. @type {Part | null} */
   #part = null;
   /** While it leads. @type {Leader | null} */
   #leader = null;
@@ -95,7 +96,8 @@ class Tabs {
     const ending = new AbortController();
     const { signal } = ending;
     const { patience } = this.#near;
-    this.#part = { channel, ending };
+    /** @type {Part} */
+    const part = (this.#part = { channel, ending, known: false });
     channel.onmessage = ({ data }) => this.#hear(data);
     this.#heardAt = Date.now();
     const watch = setInterval(() => {
@@ -110,8 +112,13 @@ class Tabs {
       channel.close();
       this.#near.changed();
     });
-    // Held as long as the tab takes part; only then is it said what it wants.
-    hold(`${this.#name} ${this.#id}`, signal, { begun: () => this.#want() });
+    // Held as long as the tab takes part. It wants nothing before: whoever got the lock first would take it for gone.
+    hold(`${this.#name} ${this.#id}`, signal, {
+      begun: () => {
+        part.known = true;
+        this.#want();
+      },
+    });
     this.#lead(signal, false);
   }
 
@@ -145,6 +152,7 @@ class Tabs {
   }
 
   #want() {
+    if (!this.#part?.known) return;
     const runs = [...this.#subscriptions.values()].map(({ run, cursor }) => /** @type {[string, any]} */ ([run, cursor]));
     this.#tell({ type: "want", tab: this.#id, runs });
   }
