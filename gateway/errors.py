@@ -111,7 +111,7 @@ class Conflict(Problem):
         "run.active": "The run has not finished yet",
         "run.not_external": "Only an external run takes events from outside",
         "run.cancelled": "The run was cancelled",
-        "key.conflict": "This Idempotency-Key was used for a different request",
+        "key.conflict": "This Idempotency-Key, or number of a producer, was used for a different request",
         "input.closed": "This question is not open",
         "producer.gap": "An earlier request of this producer is missing",
         "producer.fenced": "A newer epoch of this producer has taken over",

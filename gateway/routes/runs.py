@@ -154,7 +154,7 @@ async def publish(call: Call) -> Response:
 @runs.add(
     "POST", "/runs/{id}/finish", "End an external run.", answer=answers.Finished, scopes=(Scope.PUBLISH,),
     action="finish", body=FinishBody, headers=("Producer",),
-    problems=("run.not_external", "run.finished", "producer.gap", "producer.fenced", "body.too_large"),
+    problems=("run.not_external", "run.finished", "key.conflict", "producer.gap", "producer.fenced", "body.too_large"),
 )  # fmt: skip
 async def finish(call: Call) -> Response:
     _require_publisher(call)

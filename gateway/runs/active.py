@@ -189,7 +189,8 @@ class ActiveRun:
     async def end(self, terminal: Draft, *, producer: Producer | None = None) -> Cursor | None:
         """Write the terminal event and keep the folded state beside the log.
 
-        None when the event cannot follow: the run has ended, or is being cancelled.
+        None when the event cannot follow: the run has ended, or is being cancelled. Raises Conflict (`producer.*`;
+        `key.conflict`: under this number something else was said, and the reply to that is no end).
         """
         # As soon as the event has its place, not when it is durable; a second end does not undo the first.
         before, self.ending = self.ending, True
@@ -200,6 +201,9 @@ class ActiveRun:
             if conflict.code != "run.finished":
                 raise
             return None
+        if not self.ended.done() and cursor.offset <= self.tail:
+            self.ending = before
+            raise Conflict("key.conflict", "this number of the producer's had a request that ended nothing")
         await self.ended
         await self.forget(
             max_events=self._limits.max_events_per_run,

@@ -104,6 +104,30 @@ async def test_a_producers_repeat_gets_the_original_reply_also_after_the_end(ext
         await finish(runs, run, producer=Producer("w", 1, 3))
 
 
+@pytest.mark.parametrize("amid", [False, True])
+async def test_an_end_under_the_number_of_other_words_is_refused_and_harms_nothing(external, amid):
+    runs, run = await external()
+    said = asyncio.ensure_future(publish(runs, run, ("x.a", {}), producer=Producer("w", 1, 1)))
+    await asyncio.sleep(0 if amid else 1)
+    for _ in range(2):
+        with pytest.raises(Conflict) as caught:
+            await finish(runs, run, producer=Producer("w", 1, 1))
+        assert caught.value.code == "key.conflict"
+    assert (await said).offset == 3
+    await publish(runs, run, ("x.b", {}), producer=Producer("w", 1, 2))
+    await finish(runs, run, producer=Producer("w", 1, 3))
+    assert types(await log_of(runs, run)) == ["run.queued", "run.started", "x.a", "x.b", "run.completed"]
+
+
+async def test_a_run_is_cancelled_though_its_publisher_ends_it_under_a_number_of_other_words(external):
+    runs, run = await external()
+    await publish(runs, run, ("x.a", {}), producer=Producer("w", 1, 1))
+    with pytest.raises(Conflict):
+        await finish(runs, run, producer=Producer("w", 1, 1))
+    assert await runs.cancel(ALICE, run, None) == Cancelled(None)
+    assert (await ending(runs, run))["type"] == "run.cancelled"
+
+
 async def test_only_an_external_run_takes_events_from_outside(made):
     runs = made()
     run = await start(runs, "forever")
