@@ -25,6 +25,7 @@ class Pump(Protocol):
 class Connection:
     """`subject` is whose it is ("" before authentication), `expires_at` (Unix seconds) when its credential ends.
 
+    `warn_at`: when that is to be told of, or is due if it was.
     `bearer` is the credential itself, which means something to others only.
     `address`: where it comes from ("" where nobody knows). `sole`: it was made for its subscriptions alone (SSE) and
     ends with the last of them. `unsent`: the bytes that waited when the clock last looked.
@@ -48,7 +49,7 @@ class Connection:
         "subscriptions",
         "transport",
         "unsent",
-        "warned",
+        "warn_at",
         "wrote_at",
     )  # fmt: skip
 
@@ -62,6 +63,7 @@ class Connection:
         subject: str,
         address: str,
         expires_at: float,
+        warn_at: float,
         sole: bool,
         bearer: object = None,
     ) -> None:
@@ -71,11 +73,11 @@ class Connection:
         self.subject = subject
         self.address = address
         self.expires_at = expires_at
+        self.warn_at = warn_at
         self.sole = sole
         self.bearer = bearer
         self.subscriptions: dict[str, Subscription] = {}
         self.wrote_at = asyncio.get_running_loop().time()
-        self.warned = False
         self.pumping = False
         self.close: Close | None = None
         self._stalled_at: float | None = None

@@ -124,6 +124,7 @@ class Hub:
             subject=subject,
             address=address,
             expires_at=expires_at,
+            warn_at=self._warn_at(expires_at),
             sole=sole,
             bearer=bearer,
         )
@@ -150,7 +151,11 @@ class Hub:
         self._places.change_hands(connection, subject)
         connection.bearer = bearer
         connection.expires_at = expires_at
-        connection.warned = False
+        connection.warn_at = self._warn_at(expires_at)
+
+    def _warn_at(self, expires_at: float) -> float:
+        """In time for a fresh one. Of a short life half is left alone: fresh ones would be asked for without end."""
+        return expires_at - min(self.limits.auth_warning_s, (expires_at - self._now()) / 2)
 
     def forget(self, connection: Connection) -> None:
         """The connection is closed. Idempotent."""
@@ -314,7 +319,7 @@ class Hub:
         now, wall = self._loop_time(), self._now()
         beat = control.heartbeat(round(wall * 1000))
         frames: dict[Framing, bytes] = {}
-        warning_s, stall_s = self.limits.auth_warning_s, self.limits.stall_timeout_s
+        stall_s = self.limits.stall_timeout_s
         unsent_bytes = lagging = 0
         for count, connection in enumerate(connections, start=1):
             if now - connection.wrote_at >= self._heartbeat_s and connection.transport.unsent() == 0:
@@ -322,7 +327,7 @@ class Hub:
                 if framing not in frames:
                     frames[framing] = framing.control(beat)
                 connection.beat(frames[framing], now)
-            if wall >= connection.expires_at - warning_s:
+            if wall >= connection.warn_at:
                 self._expire(connection, wall)
             if connection.waits_for(now) >= stall_s:
                 # With nothing in its way the close can still be sent, and the owner of the response sees to the rest.
@@ -341,6 +346,6 @@ class Hub:
     def _expire(self, connection: Connection, wall: float) -> None:
         if wall >= connection.expires_at:
             connection.finish(Close.TOKEN_EXPIRED)
-        elif not connection.warned:
-            connection.warned = True
+        else:
+            connection.warn_at = connection.expires_at
             connection.control(control.auth_expiring(round(connection.expires_at * 1000)))

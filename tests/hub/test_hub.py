@@ -111,15 +111,15 @@ async def test_no_heartbeat_while_something_is_unsent(started):
 
 async def test_a_credential_that_runs_out_is_told_once_and_then_ends_the_connection(started):
     hub = started()
-    connection = connect(hub, expires_at=START + 100)
-    await asyncio.sleep(38)
+    connection = connect(hub, expires_at=START + 200)
+    await asyncio.sleep(138)
     assert "auth.expiring" not in connection.transport.types()
     await asyncio.sleep(4)
-    assert connection.transport.frames()[-1] == {"type": "auth.expiring", "expires_at": round((START + 100) * 1000)}
+    assert connection.transport.frames()[-1] == {"type": "auth.expiring", "expires_at": round((START + 200) * 1000)}
     await asyncio.sleep(56)
     assert connection.transport.types().count("auth.expiring") == 1
     assert not connection.transport.finished.is_set()
-    await asyncio.sleep(3)
+    await asyncio.sleep(4)
     assert connection.transport.finished.is_set()
     assert connection.close is Close.TOKEN_EXPIRED
 
@@ -127,13 +127,26 @@ async def test_a_credential_that_runs_out_is_told_once_and_then_ends_the_connect
 async def test_a_renewed_credential_is_told_of_again_in_its_own_time(started):
     hub = started()
     connection = connect(hub, expires_at=START + 50)
-    await asyncio.sleep(5)
+    await asyncio.sleep(30)
     hub.belongs(connection, "alice", START + 200)
     await asyncio.sleep(100)
     assert connection.transport.types().count("auth.expiring") == 1
     await asyncio.sleep(40)
     assert connection.transport.types().count("auth.expiring") == 2
     assert connection.transport.finished.is_set() is False
+
+
+async def test_credentials_of_a_short_life_are_told_of_at_half_of_it(started):
+    hub = started()
+    connection = connect(hub, expires_at=START + 20)
+    told = 0
+    for second in range(1, 101):
+        await asyncio.sleep(1)
+        if connection.transport.types().count("auth.expiring") > told:
+            told += 1
+            hub.belongs(connection, "alice", START + second + 20)
+    assert 7 <= told <= 10
+    assert not connection.transport.finished.is_set()
 
 
 async def test_a_client_that_takes_nothing_is_cut_off(started):
