@@ -8,11 +8,13 @@ Rule 3: only a request that may be repeated is: the caller says so.
 import asyncio
 import inspect
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import orjson
+from pydantic import ValidationError
 
 from runcast.errors import RuncastError, Unreachable, refused
 from runcast.policy import RETRY_MS, backoff_ms, passing
@@ -33,15 +35,18 @@ class Credentials:
         return callable(self._source)
 
     async def get(self, *, instead_of: str | None = None) -> str | None:
-        """A token; a fresh one when the one in use is `instead_of`. Raises whatever the callable does.
+        """A token; a fresh one when the one in use is `instead_of`. Raises Unreachable when the callable fails.
 
-        Many who come with the same old token at once cause one call.
+        Many who come with the same old token at once cause one call; nobody waits for it whose token is good.
         """
-        if not callable(self._source):
+        if not callable(self._source) or self._token not in (None, instead_of):
             return self._token
         async with self._fetching:
-            if self._token is None or self._token == instead_of:
-                self._token = await _ask(self._source)
+            if self._token in (None, instead_of):
+                try:
+                    self._token = await _ask(self._source)
+                except Exception as error:  # whatever it was, it may go better later
+                    raise Unreachable(f"no token: {type(error).__name__}: {error}") from error
             return self._token
 
 
@@ -109,9 +114,19 @@ class Api:
         except ValueError:
             raise Unreachable(f"{self.url} answered {answer.status_code}, but not in JSON") from None
 
+    @contextmanager
+    def understood(self) -> Iterator[None]:
+        """What is read of an answer within raises Unreachable when it is not there, or not as a gateway says it."""
+        try:
+            yield
+        except (KeyError, TypeError, ValidationError):
+            raise Unreachable(f"{self.url} answered, but not as a Runcast gateway does") from None
+
     async def _send(self, request: httpx.Request, token: str | None) -> httpx.Response:
         if token is not None:
             request.headers["Authorization"] = f"Bearer {token}"
+        if self.http.is_closed:
+            raise RuncastError("the client was closed")
         try:
             return await self.http.send(request)
         except httpx.RequestError as error:

@@ -6,7 +6,7 @@ Rule 1: all that runs in the background belongs to the client and ends with it.
 import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
@@ -14,7 +14,8 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ConfigDict
 
-from runcast.api import Api, Credentials, Token
+from runcast.api import Api, Credentials, Token, wait_ms
+from runcast.errors import NotFound, RuncastError
 from runcast.events import Event
 from runcast.follow import Following, Join, Memory, OnConnection, Replay
 from runcast.policy import MAX_RETRIES, TRANSPORTS, Transport
@@ -23,6 +24,8 @@ from runcast.state import RunState
 ATTEMPTS = 3
 TIMEOUT_S = 30
 PAGE = 100
+MOST_PORTS = 65_535
+REPLY_WITHIN_S = 5
 
 
 class Acknowledged(NamedTuple):
@@ -63,6 +66,12 @@ class Client:
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"{url!r} is not an http(s) address")
+        try:
+            address = httpx.URL(url)
+        except httpx.InvalidURL as error:
+            raise ValueError(f"{url!r} is not an address: {error}") from None
+        if not address.host or (address.port or 0) > MOST_PORTS:
+            raise ValueError(f"{url!r} is not an address")
         if not transports or not set(transports) <= set(TRANSPORTS):
             raise ValueError(f"transports are some of {', '.join(TRANSPORTS)}")
         self._transports = tuple(transports)
@@ -71,6 +80,7 @@ class Client:
         self.api = Api(url, Credentials(token), timeout_s=timeout_s, attempts=attempts, http=self._http)
         self._memory = Memory()
         self._following: dict[asyncio.Task[None], Following] = {}
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -79,8 +89,10 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closed = True
         for task in tuple(self._following):
-            task.cancel()
+            if not task.cancelling():  # a second time would break off a WebSocket's close
+                task.cancel()
         await asyncio.gather(*self._following, return_exceptions=True)
         await self._http.__aexit__(kind, error, trace)
 
@@ -101,7 +113,8 @@ class Client:
             body["owner"] = owner
         headers = {"Idempotency-Key": key or str(uuid.uuid4())}
         answer = await self.api.call("POST", "/runs", body=body, headers=headers, repeatable=True)
-        return Run(self, answer["id"])
+        with self.api.understood():
+            return Run(self, answer["id"])
 
     async def runs(
         self, *, status: str | None = None, pipeline: str | None = None, limit: int | None = None
@@ -111,16 +124,18 @@ class Client:
         while left is None or left > 0:
             query = {"status": status, "pipeline": pipeline, "before": before, "limit": min(left or PAGE, PAGE)}
             page = await self.api.call("GET", "/runs", query=query, repeatable=True)
-            for run in page["runs"]:
-                yield RunState.model_validate(run)
-            before = page["next"]
+            with self.api.understood():
+                found, before = [RunState.model_validate(run) for run in page["runs"]], page["next"]
+            for run in found:
+                yield run
             if before is None:
                 return
-            left = None if left is None else left - len(page["runs"])
+            left = None if left is None else left - len(found)
 
     async def pipelines(self) -> list[Pipeline]:
         answer = await self.api.call("GET", "/pipelines", repeatable=True)
-        return [Pipeline.model_validate(each) for each in answer["pipelines"]]
+        with self.api.understood():
+            return [Pipeline.model_validate(each) for each in answer["pipelines"]]
 
     def follow(self, run: str, on_connection: OnConnection | None, **join: Any) -> AsyncGenerator[Event]:
         """What `Run.events` gives."""
@@ -128,6 +143,8 @@ class Client:
         return self._taken(Following(self.api, wanted, memory=self._memory, on_connection=on_connection))
 
     async def _taken(self, following: Following) -> AsyncGenerator[Event]:
+        if self._closed:
+            raise RuncastError("the client was closed")
         driving = asyncio.create_task(following.drive(), name=f"runcast:{following.join.run}")
         self._following[driving] = following
         driving.add_done_callback(self._forget)
@@ -139,17 +156,19 @@ class Client:
             driving.cancel()
 
     def _forget(self, driving: asyncio.Task[None]) -> None:
-        self._following.pop(driving, None)
+        self._following.pop(driving).end()
         if not driving.cancelled():
             driving.exception()  # the reader was given it
 
     async def command(self, command: dict[str, Any]) -> dict[str, Any] | None:
-        """Send a command over a WebSocket that follows its run; None when there is none."""
-        for following in tuple(self._following.values()):
-            if following.join.run == command["run"]:
-                reply = await following.command(command)
-                if reply is not None and reply.get("ok"):
-                    return reply
+        """Send a command over a WebSocket that follows its run; None when there is none, or no reply came in time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REPLY_WITHIN_S):
+                for following in tuple(self._following.values()):
+                    if following.join.run == command["run"]:
+                        reply = await following.command(command)
+                        if reply is not None and reply.get("ok"):
+                            return reply
         return None
 
 
@@ -182,7 +201,9 @@ class Run:
 
     async def state(self) -> RunState:
         """What the run has come to. Raises Refused, Unreachable."""
-        return RunState.model_validate(await self.call("GET", repeatable=True))
+        answer = await self.call("GET", repeatable=True)
+        with self.understood():
+            return RunState.model_validate(answer)
 
     async def wait(self) -> RunState:
         """The run's state at its end."""
@@ -197,15 +218,21 @@ class Run:
         told = await self._client.command({"type": "cancel", "run": self.id, **said})
         if told is None:
             told = await self.call("POST", "cancel", body=said, repeatable=True)
-        return Acknowledged(told["status"], told.get("final"))
+        with self.understood():
+            return Acknowledged(told["status"], told.get("final"))
 
     async def pause(self) -> str:
         """Hold the run at its next checkpoint; its status so far. Raises Conflict when it has finished."""
-        return str((await self.call("POST", "pause", repeatable=True))["status"])
+        return await self._status_after("pause")
 
     async def resume(self) -> str:
         """Let it go on; its status. Raises Conflict when it has finished."""
-        return str((await self.call("POST", "resume", repeatable=True))["status"])
+        return await self._status_after("resume")
+
+    async def _status_after(self, command: str) -> str:
+        answer = await self.call("POST", command, repeatable=True)
+        with self.understood():
+            return str(answer["status"])
 
     async def input(self, input_id: str, value: Any) -> None:
         """Answer an `input.requested`. Raises Conflict when somebody has, Invalid when it is not as was asked."""
@@ -213,11 +240,24 @@ class Run:
 
     async def retry(self) -> "Run":
         """Start anew with the same pipeline, input and options. Raises Conflict while it runs."""
-        return Run(self._client, (await self.call("POST", "retry"))["id"])
+        answer = await self.call("POST", "retry")
+        with self.understood():
+            return Run(self._client, answer["id"])
 
     async def erase(self) -> None:
         """Forget a finished run and all its events. Raises Conflict while it runs."""
-        await self.call("DELETE", repeatable=True)
+        try:
+            await self.call("DELETE")
+        except RuncastError as error:
+            if not error.retryable:
+                raise
+            await asyncio.sleep(wait_ms(error, failures=0) / 1000)
+            with suppress(NotFound):  # it was done, and the answer lost
+                await self.call("DELETE", repeatable=True)
+
+    def understood(self) -> AbstractContextManager[None]:
+        """Within, an answer is read; what it lacks is Unreachable."""
+        return self._client.api.understood()
 
     async def call(self, method: str, what: str = "", **request: Any) -> Any:
         """One request about this run, as Api.call makes it."""

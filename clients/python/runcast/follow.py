@@ -28,6 +28,7 @@ from runcast.policy import (
     Connect,
     Hello,
     Outcome,
+    Polled,
     Reason,
     Reconnect,
     Refresh,
@@ -44,7 +45,6 @@ from runcast.transports import OPEN, Broken, Command, Frame, Target
 Replay = Literal["folded", "full", "none"]
 
 POLL_WAIT_S = 25
-REPLY_WITHIN_S = 5
 MOST_WAITING = 128  # events that were read and not yet taken
 
 
@@ -112,6 +112,8 @@ class Following:
         self._room = asyncio.Event()
         self._over: Reason | BaseException | None = None
         self._greeted = False
+        self._stale = False  # the token was refused, and there is no other yet
+        self._replay = join.replay
         self._watchdog: asyncio.Timeout  # of the connection that is open
 
     async def taken(self) -> AsyncGenerator[events.Event]:
@@ -131,25 +133,22 @@ class Following:
             raise error
 
     async def command(self, command: Frame) -> Frame | None:
-        """Send it over the WebSocket in use. None when there is none, or no reply came in time."""
+        """Send it over the WebSocket in use; the reply, None when there is none."""
         if self._command is None:
             return None
         self._commanding += 1
         self._room.set()  # the reply lies behind events that nobody may be taking
         try:
-            async with asyncio.timeout(REPLY_WITHIN_S):
-                return await self._command(command)
-        except TimeoutError:
-            return None
+            return await self._command(command)
         finally:
             self._commanding -= 1
 
     async def drive(self) -> None:
         """Return when there is nothing more to come."""
         try:
-            self._end(await self._follow())
+            self.end(await self._follow())
         except BaseException as error:
-            self._end("aborted" if isinstance(error, asyncio.CancelledError) else error)
+            self.end("aborted" if isinstance(error, asyncio.CancelledError) else error)
             raise
 
     async def _follow(self) -> Reason:
@@ -163,9 +162,14 @@ class Following:
             action = self._decide(await self._attempt(action))
         return action.reason if isinstance(action, Stop) else "aborted"
 
-    def _end(self, over: Reason | BaseException) -> None:
+    def end(self, over: Reason | BaseException = "aborted") -> None:
+        """Tell whoever takes that nothing more comes. Idempotent."""
+        if self._over is not None:
+            return
         self._over = over
         self._arrived.set()
+        if over == "aborted":
+            self._decide(Seen.ABORTED)
         self._report(reason=over if isinstance(over, str) else "aborted")
 
     def _failure(self, reason: Reason) -> RuncastError | None:
@@ -199,34 +203,46 @@ class Following:
 
     async def _attempt(self, action: Connect) -> Outcome:
         """One connection from opening to end."""
-        credentials = self._api.credentials
+        self._stale = self._stale or action.refresh
         try:
-            self._token = await credentials.get(instead_of=self._token if action.refresh else None)
-        except Exception as error:  # noqa: BLE001 - whatever the caller's function raises, it may go better later
-            self._problem = Unreachable(f"no token: {type(error).__name__}: {error}")
+            self._token = await self._api.credentials.get(instead_of=self._token if self._stale else None)
+        except Unreachable as error:
+            self._problem = error
             return Seen.UNREACHABLE
+        self._stale = False
+        if self._replay == "none" and self._cursor is None and action.transport != "poll":
+            # From here on the log is followed: without a cursor, what is said amid a reconnect would be lost.
+            outcome = await self._opened("poll", wait_s=0)
+            if not isinstance(outcome, Polled):
+                return outcome
         # The first long-poll asks for what there is, so that its answer shows soon that polling works.
-        wait_s = POLL_WAIT_S if self._policy.status == "connected" else 0
+        polls = action.transport == "poll" and self._policy.status == "connected"
+        return await self._opened(action.transport, wait_s=POLL_WAIT_S if polls else 0)
+
+    async def _opened(self, transport: Transport, *, wait_s: float) -> Outcome:
         target = Target(
             url=self._api.url,
             run=self.join.run,
             after=self._cursor,
-            replay=self.join.replay,
+            replay=self._replay,
             types=self.join.types,
             token=self._token,
             wait_s=wait_s,
             http=self._api.http,
             deliver=self._deliver,
+            alive=self._alive,
             commands=self._use_commands,
         )
         self._greeted = False
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_MS / 1000 + wait_s) as self._watchdog:
-                return await OPEN[action.transport](target)
+                return await OPEN[transport](target)
         except TimeoutError:
             return Seen.LOST if self._greeted else Seen.OPEN_TIMEOUT
         except _Cut as cut:
             return cut.outcome
+        except Broken:
+            return Seen.LOST
         finally:
             self._problem = target.problem or self._problem
             if self._renewal is not None:
@@ -242,11 +258,16 @@ class Following:
             self._take(frame)
         except (KeyError, TypeError, ValidationError):
             raise Broken from None
+        if frame["type"] == "hello":
+            self._report()
         if len(self._events) >= MOST_WAITING and not self._commanding:
             self._watchdog.reschedule(None)  # it is not the gateway that is silent
             self._room.clear()
             await self._room.wait()
-        # A long-poll's answer is one piece and has no hello.
+        self._alive()
+
+    def _alive(self) -> None:
+        """Something came. A long-poll's answer has no hello, and comes in many pieces where the way is slow."""
         silence_s = (self._policy.silence_ms if self._greeted else OPEN_TIMEOUT_MS) / 1000
         self._watchdog.reschedule(asyncio.get_running_loop().time() + silence_s)
 
@@ -255,9 +276,10 @@ class Following:
             case "hello":
                 self._greeted = True
                 self._decide(Hello(retry_ms=frame["retry_ms"], heartbeat_ms=frame["heartbeat_ms"]))
-                self._report()
             case "gap":
                 self._cursor = None
+                if self._replay == "none":
+                    self._replay = "folded"  # what comes behind the gap is wanted, if the connection breaks now too
                 self._put(events.parse(frame))
             case "cursor":
                 if parse(frame["cursor"]) is not None:
@@ -267,7 +289,8 @@ class Following:
             case "reconnect":
                 self._decide(Reconnect(frame["after_ms"]))
             case "auth.expiring":
-                if isinstance(self._decide(Seen.EXPIRING), Refresh) and self._command is not None:
+                refresh = isinstance(self._decide(Seen.EXPIRING), Refresh) and self._api.credentials.renewable
+                if refresh and self._command is not None:
                     self._renewal = asyncio.create_task(self._renew(self._command))
             case "reply" if not frame.get("ok"):
                 pass  # a refusal earns nothing: no fresh count of failures, no further token

@@ -40,7 +40,8 @@ class Publisher:
     the earlier one out (by default the time it began). `patience_s`: how long an outage may last.
 
     A block that ends by itself leaves the run open with everything sent; one that ends by Cancelled ends the run
-    `cancelled` and goes no further; by another exception, `failed`.
+    `cancelled` and goes no further; by another exception, `failed`. When its task is cancelled, or by what ended the
+    publisher, the run stays as the gateway has it. Nothing can be said after the block.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class Publisher:
         self._patience_s = patience_s
         self._buffer: deque[bytes] = deque()
         self._bytes = 0
-        self._failure: RuncastError | None = None
+        self._numbering = asyncio.Lock()
+        self._failure: Exception | None = None
         self._told = False  # the worker knows of it
+        self._unanswered: Unreachable | None = None  # what became of `finish`
         self._cancelled = asyncio.Event()
         self._going = asyncio.Event()
         self._going.set()
@@ -71,6 +74,8 @@ class Publisher:
 
     async def __aenter__(self) -> Self:
         self._tasks = asyncio.create_task(self._send()), asyncio.create_task(self._watch())
+        # Nobody tells of a resumption any more.
+        self._tasks[1].add_done_callback(lambda _: self._going.set())
         return self
 
     async def __aexit__(
@@ -82,6 +87,8 @@ class Publisher:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._failure is None:
+                await self._fail(RuncastError("the publisher has ended"))
 
     async def _leave(self, error: BaseException | None) -> bool:
         """Whether the exception that ended the block goes no further."""
@@ -91,9 +98,10 @@ class Publisher:
             if not self._told:
                 await self.flush()
         elif isinstance(error, Cancelled):
-            await self.finish("cancelled")
+            with contextlib.suppress(Cancelled):  # it has ended so meanwhile
+                await self.finish("cancelled")
             return True
-        elif isinstance(error, Exception) and not isinstance(error, RuncastError):
+        elif isinstance(error, Exception) and error not in (self._failure, self._unanswered):
             # Its text may hold what no viewer is meant to see.
             said = {"code": "pipeline.error", "message": f"The worker failed ({type(error).__name__})."}
             with contextlib.suppress(RuncastError):  # the worker's own exception is the one to tell
@@ -109,11 +117,12 @@ class Publisher:
         await self._cancelled.wait()
 
     async def checkpoint(self) -> None:
-        """Return when the run may go on: waits while it is paused. Raises Cancelled when it was cancelled."""
+        """Return when the run may go on: waits while it is paused. Raises as `emit`, Cancelled as soon as it was."""
         await asyncio.sleep(0)  # for what came in meanwhile
         await self._going.wait()
         if self.cancelled:
             raise Cancelled(f"run {self.run.id} was cancelled")
+        self._raise_failure()
 
     async def emit(self, type: str, **fields: Any) -> None:
         """Say one event; returns when there is room for it. It is sent in the background.
@@ -150,12 +159,26 @@ class Publisher:
         body: dict[str, Any] = {"status": status, "result": result}
         if error is not None:
             body["error"] = error
+        content = orjson.dumps(body)
         try:
-            self.status = str((await self._numbered("finish", orjson.dumps(body)))["status"])
+            try:
+                answer = await self._numbered("finish", content)
+            except Conflict as refusal:
+                if refusal.code != "key.conflict":
+                    raise
+                # The number is that of events whose answer never came: they had arrived.
+                self._seq += 1
+                answer = await self._numbered("finish", content)
         except Conflict as refusal:
             if refusal.code != "run.finished":
                 raise
             self.status = (await self.run.state()).status
+        except Unreachable as silence:
+            self._unanswered = silence
+            raise
+        else:
+            with self.run.understood():
+                self.status = str(answer["status"])
         return self.status
 
     async def _send(self) -> None:
@@ -166,7 +189,7 @@ class Publisher:
                     batch = self._batch()
                 await self._append(batch)
                 await self._let_go(batch)
-        except RuncastError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             await self._fail(error)
 
     def _batch(self) -> list[bytes]:
@@ -195,9 +218,9 @@ class Publisher:
                 self._bytes -= len(event)
             self._changed.notify_all()
 
-    async def _fail(self, error: RuncastError) -> None:
+    async def _fail(self, error: Exception) -> None:
         if isinstance(error, Conflict) and error.code == "run.finished":
-            with contextlib.suppress(RuncastError):
+            with contextlib.suppress(Exception):
                 if (await self.run.state()).status == "cancelled":
                     self._cancelled.set()
                     error = Cancelled(f"run {self.run.id} was cancelled")
@@ -206,34 +229,39 @@ class Publisher:
             self._buffer.clear()
             self._bytes = 0
             self._changed.notify_all()
+        self._going.set()
 
     async def _numbered(self, what: str, body: bytes) -> Any:
         """One request of the sequence, until it is answered. Raises Refused, Unreachable."""
         now = asyncio.get_running_loop().time
-        headers = {"Producer": f"{self._producer}; epoch={self._epoch}; seq={self._seq}"}
         failures, give_up_at = 0, now() + self._patience_s
-        while True:
-            try:
-                answer = await self.run.call("POST", what, body=body, headers=headers)
-            except RuncastError as error:
-                if not error.retryable or now() >= give_up_at:
-                    raise
-                await asyncio.sleep(wait_ms(error, failures=failures) / 1000)
-                failures += 1
-            else:
-                self._seq += 1  # a refused request has used no number
-                return answer
+        async with self._numbering:
+            headers = {"Producer": f"{self._producer}; epoch={self._epoch}; seq={self._seq}"}
+            while True:
+                try:
+                    answer = await self.run.call("POST", what, body=body, headers=headers)
+                except RuncastError as error:
+                    left_s = give_up_at - now()
+                    if not error.retryable or left_s <= 0:
+                        raise
+                    await asyncio.sleep(min(wait_ms(error, failures=failures) / 1000, left_s))
+                    failures += 1
+                else:
+                    self._seq += 1  # a refused request has used no number
+                    return answer
 
     async def _watch(self) -> None:
         """Notice a cancel and a pause. A token that may not read is told of the end by refusals alone."""
+        failures = 0
         while True:
             try:
                 async with aclosing(self.run.events(types=["run.cancelling"])) as events:
                     async for event in events:
                         self._notice(event.type)
                 return
-            except Unreachable:
-                continue
+            except Unreachable as error:
+                await asyncio.sleep(wait_ms(error, failures=failures) / 1000)
+                failures += 1
             except Refused:
                 return
 

@@ -116,16 +116,15 @@ class SyncPublisher:
     def __init__(self, portal: BlockingPortal, publisher: Publisher) -> None:
         self._portal = portal
         self._publisher = publisher
-        self._within = portal.wrap_async_context_manager(publisher)
 
     def __enter__(self) -> Self:
-        self._within.__enter__()
+        self._portal.call(self._publisher.__aenter__)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        return self._within.__exit__(kind, error, trace)
+        return self._portal.call(self._publisher.__aexit__, kind, error, trace)
 
     @property
     def status(self) -> str | None:
@@ -152,10 +151,14 @@ def _each(portal: BlockingPortal, found: AsyncGenerator[T]) -> Iterator[T]:
     """One item after the other, each fetched when it is asked for."""
     try:
         while True:
+            asked = portal.start_task_soon(_next(found))
             try:
-                item = portal.call(_next(found))
+                item = asked.result()
             except StopAsyncIteration:
                 return
+            except BaseException:  # a Ctrl-C ends the waiting, not what is waited for
+                asked.cancel()
+                raise
             yield item
     finally:
         # Not waited for: this may run wherever the generator is thrown away, and the client's end closes the rest.

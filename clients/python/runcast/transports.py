@@ -40,7 +40,8 @@ class Broken(Exception):
 class Target:
     """What to join and how. `wait_s`: how long a long-poll may wait.
 
-    Beside the gateway's frames `deliver` is given `cursor`: so far, and if it is `done`, the end.
+    Beside the gateway's frames `deliver` is given `cursor`: so far, and if it is `done`, the end. `alive` is told of
+    every piece of what is delivered only when all of it is there.
     `commands` is told of a way to send commands, and of its end (None). `problem`: why the gateway refused.
     """
 
@@ -53,6 +54,7 @@ class Target:
     wait_s: float
     http: httpx.AsyncClient
     deliver: Callable[[Frame], Awaitable[None]]
+    alive: Callable[[], None]
     commands: Callable[[Command | None], None]
     problem: RuncastError | None = None
 
@@ -99,13 +101,22 @@ async def over_poll(target: Target) -> Outcome:
     now = asyncio.get_running_loop().time
     began = now()
     try:
-        response = await target.http.send(target.request("application/json", wait=str(target.wait_s)))
+        response = await target.http.send(target.request("application/json", wait=str(target.wait_s)), stream=True)
     except httpx.RequestError:
         return Seen.UNREACHABLE
-    if response.status_code != 200:
-        return await _answered(target, response)
     try:
-        page = _json(response.content)
+        if response.status_code != 200:
+            return await _answered(target, response)
+        content = bytearray()
+        async for piece in response.aiter_bytes():
+            target.alive()
+            content += piece
+    except (httpx.RequestError, httpx.StreamError):
+        return Seen.UNREACHABLE
+    finally:
+        await response.aclose()
+    try:
+        page = _json(bytes(content))
         events = [checked(event) for event in page["events"]]
         told = Polled(
             retry_ms=page["retry_ms"],
@@ -177,7 +188,8 @@ class _Conversation:
 
     async def held(self) -> Outcome:
         target = self.target
-        joined = {name: value for name, value in (("after", target.after), ("types", target.types)) if value}
+        given = (("after", target.after), ("types", target.types))
+        joined = {name: value for name, value in given if value is not None}
         try:
             # Sent in one go, without waiting for the answers: they come in order.
             if target.token is not None:

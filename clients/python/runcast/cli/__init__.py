@@ -7,9 +7,11 @@ stderr.
 
 import argparse
 import asyncio
+import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from runcast.cli.arguments import Usage, parse
 from runcast.cli.commands import COMMANDS
@@ -20,6 +22,7 @@ from runcast.policy import TRANSPORTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    _open_streams()
     options, usage = parse(arguments)
     try:
         return asyncio.run(_perform(options))
@@ -31,10 +34,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read has enough; what Python would still flush at its end has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # whoever read has enough
         return Exit.CLOSED_PIPE
+    except OSError as error:
+        _drop_output()
+        _say(str(error))
+        return Exit.NO_OUTPUT
     return Exit.USAGE
+
+
+def _token_of(options: argparse.Namespace) -> str | None:
+    """Out of a file it comes with a newline."""
+    token: str = (options.token or "").strip()
+    if not token.isascii():
+        raise Usage("--token: this is no JWT")
+    return token or None
+
+
+def _open_streams() -> None:
+    """One that was closed before the program began is None in Python; what cannot be spelled is escaped."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - to the program's end
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """What Python would still flush at its end has nowhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def _perform(options: argparse.Namespace) -> int:
@@ -42,7 +70,7 @@ async def _perform(options: argparse.Namespace) -> int:
     transports = (chosen,) if chosen else TRANSPORTS
     try:
         # A person who waits is told at once that nothing answers.
-        client = Client(options.url, token=options.token or None, attempts=1, transports=transports)
+        client = Client(options.url, token=_token_of(options), attempts=1, transports=transports)
     except ValueError as error:
         raise Usage(f"--url: {error}") from None
     async with client:

@@ -99,9 +99,11 @@ def figures(viewers: list[Viewer], *, events: int, took_s: float) -> dict[str, A
 def _print(found: dict[str, Any], *, json: bool) -> None:
     if json:
         sys.stdout.write(orjson.dumps(found).decode() + "\n")
+        sys.stdout.flush()
         return
     found = {"p50_ms": "-", "p95_ms": "-", "p99_ms": "-", "max_ms": "-", **found}
     sys.stdout.write(
         "{viewers} viewers, {events} events: {delivered} delivered in {took_s} s ({per_s}/s), {wrong} viewers wrong\n"
         "latency ms: p50 {p50_ms}  p95 {p95_ms}  p99 {p99_ms}  max {max_ms}\n".format(**found)
     )
+    sys.stdout.flush()

@@ -16,7 +16,6 @@ from runcast.cli.display import line_of
 from runcast.cli.exits import Exit, exit_after
 from runcast.cli.watching import watch
 from runcast.client import Client, Pipeline, Run
-from runcast.state import RunState
 
 Command = Callable[[Client, argparse.Namespace], Awaitable[int]]
 
@@ -45,9 +44,10 @@ async def _watch(client: Client, options: argparse.Namespace) -> int:
 
 
 async def _tail(client: Client, options: argparse.Namespace) -> int:
-    run, state = client.run(options.run), RunState()
+    run = client.run(options.run)
     types = options.types.split(",") if options.types else None
-    await run.state()  # what is not there is told at once, not after the retries
+    # What is not there is told at once, not after the retries; and of what has ended no event may be left.
+    state = await run.state()
     async with aclosing(run.events(after=options.after, replay=options.replay, types=types)) as events:
         async for event in events:
             _print(orjson.dumps(event.fields()).decode() if options.json else line_of(event))

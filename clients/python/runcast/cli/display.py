@@ -1,6 +1,7 @@
 """What a run looks like on a terminal: pictures of its state, and lines of its events.
 
-Rule 1: pure; a state goes in, something that rich can draw comes out. What a run says is text, never markup.
+Rule 1: pure; a state goes in, something that rich can draw comes out. What a run says is text, never markup nor an
+escape sequence.
 """
 
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ _STYLE = {
 }
 _BAR_WIDTH = 40
 _HEAD_LINES = 9  # what stands around the text at most
+_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), "\ufffd") | {9: " ", 10: "\n", 13: " "}
 _OF_FRAME = frozenset(("type", "run", "id", "ts"))
 
 
@@ -49,10 +51,10 @@ class Picture:
         """As much as fits; a finished run without its text, which is printed as the result."""
         state = self.state
         parts: list[RenderableType] = [self._head(), self._bar(), *self._stages()]
-        parts += [Text(f"! {warning}", style="yellow") for warning in self._warnings]
+        parts += [Text(plain(f"! {warning}"), style="yellow") for warning in self._warnings]
         for asked in state.inputs:
             answer = f"runcast input {state.id} {asked.input_id} VALUE"
-            parts += [Text(f"? {asked.prompt}", style="bold cyan"), Text(f"  {answer}", style="dim")]
+            parts += [Text(plain(f"? {asked.prompt}"), style="bold cyan"), Text(f"  {answer}", style="dim")]
         if not state.finished:
             parts.append(self._text(height - _HEAD_LINES - len(parts), width))
         return Group(*parts)
@@ -72,7 +74,7 @@ class Picture:
         row.add_row(
             ProgressBar(total=100, completed=float(state.progress), width=_BAR_WIDTH),
             Text(f"{state.progress:3.0f} %"),
-            Text(state.message or "", style="dim", overflow="ellipsis", no_wrap=True),
+            Text(plain(state.message or ""), style="dim", overflow="ellipsis", no_wrap=True),
         )
         return row
 
@@ -83,7 +85,7 @@ class Picture:
         line = Text()
         for stage in stages:
             line.append("✔ " if stage.done else "▸ ", style="green" if stage.done else "cyan")
-            line.append(f"{stage.stage}  ", style="" if stage.done else "bold")
+            line.append(plain(f"{stage.stage}  "), style="" if stage.done else "bold")
         left = stages[-1].of - len(stages)
         if left > 0 and not self.state.finished:
             line.append(f"+{left}", style="dim")
@@ -99,13 +101,18 @@ class Picture:
         rows: list[str] = []
         for line in whole[-max(lines, 1) * width :].split("\n"):
             rows += [line[at : at + width] for at in range(0, len(line), width)] or [""]
-        return Text("\n".join(rows[-max(lines, 1) :]), overflow="crop")
+        return Text(plain("\n".join(rows[-max(lines, 1) :])), overflow="crop")
+
+
+def plain(text: str) -> str:
+    """Text that a terminal shows and does not obey."""
+    return text.translate(_CONTROLS)
 
 
 def line_of(event: Event) -> str:
     """An event on one line."""
     when = datetime.fromtimestamp(event.ts / 1000, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
-    return f"{when}  {event.type:<16}  {' '.join(_said(event).split())}".rstrip()
+    return f"{when}  {event.type:<16}  {plain(' '.join(_said(event).split()))}".rstrip()
 
 
 def _said(event: Event) -> str:  # noqa: PLR0911 - one case for each type

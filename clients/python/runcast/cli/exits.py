@@ -13,6 +13,7 @@ class Exit(IntEnum):
     CANCELLED = 4
     REFUSED = 5
     UNREACHABLE = 6
+    NO_OUTPUT = 7
     INTERRUPTED = 130
     CLOSED_PIPE = 141
 
@@ -24,6 +25,7 @@ MEANING = {
     Exit.CANCELLED: "the run was cancelled",
     Exit.REFUSED: "the gateway refused: token, scope, no such run or pipeline, invalid input, limit",
     Exit.UNREACHABLE: "the gateway cannot be reached",
+    Exit.NO_OUTPUT: "what was asked for could not be written",
     Exit.INTERRUPTED: "left by Ctrl-C; the run goes on",
     Exit.CLOSED_PIPE: "whoever read the output has closed it",
 }

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.live import Live
 
 from runcast.cli.asking import Questions, attended, line
-from runcast.cli.display import Picture, line_of
+from runcast.cli.display import Picture, line_of, plain
 from runcast.cli.exits import Exit, exit_after
 from runcast.client import Run
 from runcast.events import Delta, Draft, Event, Gap
@@ -91,7 +91,7 @@ async def _until_end(
             came = await _first(following, interrupts.get(), questions.other_than(None))
         else:
             screen.end()
-            _put(f"\n{asked.prompt} [Enter: leave it to others]: ")
+            _put(f"\n{plain(asked.prompt)} [Enter: leave it to others]: ")
             came = await _first(following, interrupts.get(), questions.other_than(asked), line())
             if came is None or came.number != _TYPED:
                 _put("\n")
@@ -117,7 +117,9 @@ async def _leaves(run: Run, following: asyncio.Task[None], interrupts: asyncio.Q
     if came.number == _INTERRUPTED or came.value.strip().lower() not in ("y", "yes"):
         return True
     screen.begin()
-    await run.cancel("cancelled from the command line")
+    came = await _first(following, interrupts.get(), run.cancel("cancelled from the command line"))
+    if came is None or came.number == _INTERRUPTED:
+        return came is not None
     return await _first(following, interrupts.get()) is not None
 
 
@@ -198,7 +200,7 @@ def _print_end(state: RunState) -> None:
             sys.stdout.flush()
     elif state.error is not None:
         incident = f", incident {state.error.incident}" if state.error.incident else ""
-        sys.stderr.write(f"error: {state.error.message} ({state.error.code}{incident})\n")
+        sys.stderr.write(f"error: {plain(state.error.message)} ({state.error.code}{incident})\n")
     else:
         sys.stderr.write("The run was cancelled.\n")
 
