@@ -29,12 +29,13 @@ import { OPEN } from "./transports.js";
  */
 
 /**
- * One run on a connection, which moves its `cursor` (null: nothing was seen yet). `gap`: the history after the cursor
- * is gone; no further frame is given before its promise is done.
+ * One run on a connection, which moves its `cursor` (null: nothing was seen yet). `event` is told where that was
+ * before: a folded event holds all that came since. `gap`: the history after the cursor is gone; no further frame is
+ * given before its promise is done.
  * @typedef {object} Subscription
  * @property {string} run
  * @property {string | null} cursor
- * @property {(event: import("./state.js").RunEvent) => void} event
+ * @property {(event: import("./state.js").RunEvent, before: string | null) => void} event
  * @property {(gap: Frame) => Promise<void> | void} gap
  * @property {(link: Link) => void} link
  */
@@ -88,6 +89,8 @@ export class Connection {
   #settling;
   #driving = false;
   #opened = false;
+  /** The token is no good, and there is no other yet. */
+  #stale = false;
   #awake = () => {};
 
   /** @param {ConnectionOptions} options */
@@ -192,6 +195,7 @@ export class Connection {
     const reason = action.do === "stop" ? action.reason : "aborted";
     this.#report({ reason });
     this.#drop(this.#carried);
+    this.#drop(this.#leaving);
     // Some may have come while it ended.
     for (const one of this.#subscriptions.values()) this.join(one);
     changed?.();
@@ -202,6 +206,7 @@ export class Connection {
     const [state, action] = decide(this.#state, outcome, { now: Date.now(), random: Math.random() });
     this.#state = state;
     Object.assign(this.#memory, { worked: state.worked, fell_back_at: state.fell_back_at });
+    if (action.do === "connect") this.#stale ||= action.refresh;
     return action;
   }
 
@@ -232,11 +237,11 @@ export class Connection {
    * @param {AbortSignal} signal
    * @returns {Promise<Outcome>}
    */
-  async #attempt({ transport, refresh }, signal) {
+  async #attempt({ transport }, signal) {
     const { base, getToken, replay = "folded", timeout = OPEN_TIMEOUT_MS } = this.#options;
     const { fetch = globalThis.fetch.bind(globalThis), WebSocket = globalThis.WebSocket } = this.#options;
     // The first long-poll asks for what there is, so that its answer shows soon that polling works.
-    const wait_s = this.#state.status === "connected" ? POLL_WAIT_S : 0;
+    const wait_s = transport === "poll" && this.#state.status === "connected" ? POLL_WAIT_S : 0;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     let watchdog;
     let greeted = false;
@@ -248,7 +253,8 @@ export class Connection {
     };
     try {
       // Asking a person takes its time; an end does not wait for it.
-      const token = await Promise.race([getToken({ refresh }), aborted(signal)]);
+      const token = await Promise.race([getToken({ refresh: this.#stale }), aborted(signal)]);
+      this.#stale = false;
       watch();
       return await OPEN[transport]({
         base,
@@ -317,8 +323,9 @@ export class Connection {
   /** @param {Subscription} subscription @param {import("./state.js").RunEvent} event */
   #event(subscription, event) {
     if (!follows(subscription.cursor, event.id)) return;
+    const before = subscription.cursor;
     subscription.cursor = event.id;
-    subscription.event(event);
+    subscription.event(event, before);
     if (isTerminal(event.type)) this.#done(event.run, "terminal");
   }
 

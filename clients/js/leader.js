@@ -30,7 +30,7 @@ export class Leader {
   /** @param {string} name @param {{own: (changed: () => void) => Connections, changed: () => void, tell: (word: Word) => void}} near */
   constructor(name, { own, changed, tell }) {
     this.#name = name;
-    this.#tell = tell;
+    this.#tell = (/** @type {Word} */ word) => this.#ending.signal.aborted || tell(word);
     this.connected = own(changed);
   }
 
@@ -65,6 +65,7 @@ export class Leader {
   }
 
   #follow() {
+    if (this.#ending.signal.aborted) return;
     const wanted = new Map([...this.#wants.values()].flat());
     for (const [run, relay] of this.#relays) {
       if (wanted.has(run)) continue;

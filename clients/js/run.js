@@ -27,8 +27,8 @@ import { apply, initialState, isFinished, isTerminal } from "./state.js";
  */
 
 /**
- * `told`: an event, or a gap. `changed`: state or connection.
- * @typedef {{told?: (event: RunEvent) => void, changed?: () => void}} Watcher
+ * `told`: an event, or a gap, and where the run was before. `changed`: state or connection.
+ * @typedef {{told?: (event: RunEvent, before: string | null) => void, changed?: () => void}} Watcher
  */
 
 const QUEUED = 1_000;
@@ -46,6 +46,8 @@ export class Run {
   #subscription;
   #joined = false;
   #telling = false;
+  /** The state is being read; what comes meanwhile is in it. @type {object | null} */
+  #reading = null;
 
   /** By `client.run(id)`, not by hand. @param {string} id @param {Owner} owner @param {Partial<RunState>} [known] */
   constructor(id, owner, known) {
@@ -55,7 +57,7 @@ export class Run {
     this.#subscription = {
       run: id,
       cursor: null,
-      event: (event) => this.#event(event),
+      event: (event, before) => this.#event(event, before),
       gap: (gap) => this.#gap(/** @type {any} */ (gap)),
       link: (link) => this.#linked(link),
     };
@@ -97,15 +99,16 @@ export class Run {
    */
   async *events({ after = null, signal } = {}) {
     let cursor = after;
-    /** @type {RunEvent[]} */
+    /** @type {[event: RunEvent, before: string | null][]} */
     let queue = [];
     /** From where the queue goes on; what lies before it is read from the log. */
-    let from = this.#subscription.cursor;
+    let from = this.#over ? null : this.#subscription.cursor;
     let reading = Boolean(after || from || this.#over);
     let changed = () => {};
-    const stop = this.#watch({
-      told: (event) => {
-        if (queue.push(event) > QUEUED) {
+    /** @type {Watcher} */
+    const watcher = {
+      told: (event, before) => {
+        if (queue.push([event, before]) > QUEUED) {
           queue = [];
           from = event.id;
           reading = true;
@@ -113,13 +116,21 @@ export class Run {
         changed();
       },
       changed: () => changed(),
-    });
+    };
+    const stop = this.#watch(watcher);
     const end = () => changed();
     signal?.addEventListener("abort", end);
     try {
       while (!signal?.aborted) {
-        const page = reading ? await this.#past(cursor, signal) : { events: queue };
-        if (!reading) queue = [];
+        const [first] = queue;
+        if (!reading && first && !goesOn(first, cursor)) {
+          // It holds a part of what was given, or does not know of it: the log tells what comes next.
+          queue.shift();
+          if (first[0].id === cursor || follows(first[0].id, cursor ?? "")) continue;
+          from = first[0].id;
+          reading = true;
+        }
+        const page = reading ? await this.#past(cursor, signal) : { events: queue.splice(0, 1).map(([event]) => event) };
         for (const event of page.events) {
           if (event.type === "gap") cursor = null;
           else if (follows(cursor, event.id)) cursor = event.id;
@@ -133,7 +144,7 @@ export class Run {
           const missing = from ? cursor !== from && !follows(from, cursor ?? "") : this.#over;
           reading = missing && (advanced || page.events.length > 0);
         } else if (!queue.length) {
-          if (!this.#joined) return this.#ended();
+          if (!this.#joined || !this.#watchers.has(watcher)) return this.#ended();
           await new Promise((resolve) => (changed = () => resolve(null)));
           changed = () => {};
         }
@@ -154,7 +165,7 @@ export class Run {
   async finished({ signal } = {}) {
     let stop = () => {};
     await new Promise((resolve) => {
-      const check = () => (this.#over || !this.#joined || signal?.aborted) && resolve(null);
+      const check = () => (this.#over || !(this.#joined || this.#reading) || signal?.aborted) && resolve(null);
       stop = this.#watch({ changed: check });
       signal?.addEventListener("abort", check);
       check();
@@ -251,19 +262,38 @@ export class Run {
     this.#tell();
   }
 
-  /** @param {RunEvent} event */
-  #event(event) {
+  /** @param {RunEvent} event @param {string | null} before */
+  #event(event, before) {
+    const { tail } = this.#state;
     const next = apply(this.#state, event);
     const { stages, inputs } = next;
+    const further = follows(tail, event.id);
+    // Folded from before what the state was read at, it holds what that has a part of.
+    if (further && tail && follows(before, tail)) this.#catchUp();
     // After a gap the state was read, and is further than the events; these it was not told.
-    this.#state = Object.freeze(follows(this.#state.tail, event.id) ? next : { ...this.#state, stages, inputs });
-    this.#say(event);
+    this.#state = Object.freeze(further && !this.#reading ? next : { ...this.#state, stages, inputs });
+    this.#say(event, before);
+  }
+
+  /** Read the state, until it has all that came. */
+  async #catchUp() {
+    if (this.#reading) return;
+    const mine = (this.#reading = {});
+    let read;
+    do read = await persist(() => this.#owner.call("GET", this.#path), { tries: READ_TRIES }).catch(() => null);
+    while (read && this.#reading === mine && follows(read.tail, this.#subscription.cursor ?? ""));
+    if (this.#reading !== mine) return;
+    this.#reading = null;
+    const { stages, inputs } = this.#state;
+    if (read) this.#state = Object.freeze({ ...initialState(read), stages, inputs });
+    this.#tell();
   }
 
   /** @param {RunEvent & {from: string}} gap */
   async #gap(gap) {
+    this.#reading = null;
     const empty = (this.#state = Object.freeze(initialState({ id: this.id })));
-    this.#say(gap);
+    this.#say(gap, null);
     // When all is held from the first event on, the events tell it all.
     if (parseCursor(gap.from)?.offset === 1) return;
     const read = await this.#owner.call("GET", this.#path);
@@ -272,11 +302,11 @@ export class Run {
     this.#tell();
   }
 
-  /** @param {RunEvent} event */
-  #say(event) {
+  /** @param {RunEvent} event @param {string | null} before */
+  #say(event, before) {
     for (const { told } of [...this.#watchers]) {
       try {
-        told?.(event);
+        told?.(event, before);
       } catch (error) {
         raise(error);
       }
@@ -323,6 +353,11 @@ export class Run {
     const code = reason === "not_found" ? "run.not_found" : `connection.${reason}`;
     throw problem ?? new Problem({ code, title: `The run cannot be followed: ${reason}` });
   }
+}
+
+/** @param {[event: RunEvent, before: string | null]} queued @param {string | null} cursor */
+function goesOn([event, before], cursor) {
+  return event.type === "gap" || !cursor || before === cursor;
 }
 
 /** What a listener throws is its own: it is thrown where nothing else breaks. @param {unknown} error */

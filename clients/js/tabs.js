@@ -42,7 +42,7 @@ export function tabs(name = "runcast", { patience = 15_000 } = {}) {
 class Tabs {
   #name;
   #near;
-  #id = Math.random().toString(36).slice(2);
+  #id = "";
   #say = debug("tabs");
   /** @type {Map<string, Subscription>} */
   #subscriptions = new Map();
@@ -93,6 +93,8 @@ class Tabs {
 
   #takePart() {
     const channel = new BroadcastChannel(this.#name);
+    // A new one each time: a leader may still wait for the lock of the one before.
+    this.#id = Math.random().toString(36).slice(2);
     const ending = new AbortController();
     const { signal } = ending;
     const { patience } = this.#near;
@@ -103,7 +105,7 @@ class Tabs {
     const watch = setInterval(() => {
       if (this.#leader) this.#tell({ type: "alive" });
       // The timers of hidden tabs are slowed down, so they neither take each other for dead nor are in a hurry.
-      else if (!document.hidden && Date.now() - this.#heardAt > patience) this.#lead(signal, true);
+      else if (!globalThis.document?.hidden && Date.now() - this.#heardAt > patience) this.#lead(signal, true);
     }, patience / 4);
     signal.addEventListener("abort", () => {
       clearInterval(watch);
@@ -131,11 +133,14 @@ class Tabs {
   /** @param {AbortSignal} signal @param {boolean} steal */
   #lead(signal, steal) {
     this.#heardAt = Date.now();
+    /** @type {Leader | undefined} */
+    let leader;
     hold(`${this.#name} leader`, signal, {
       steal,
       begun: () => {
         this.#say("leads");
-        this.#leader = new Leader(this.#name, {
+        this.#leader?.end(); // it may steal the lock from itself
+        this.#leader = leader = new Leader(this.#name, {
           own: this.#near.own,
           changed: this.#near.changed,
           tell: (word) => this.#tell(word),
@@ -144,7 +149,8 @@ class Tabs {
       },
       stolen: () => {
         this.#say("leads no more");
-        this.#leader?.end();
+        leader?.end();
+        if (this.#leader !== leader) return;
         this.#leader = null;
         this.#lead(signal, false);
       },
@@ -185,6 +191,9 @@ class Tabs {
       if (!(await this.#gap(run, word.gap))) await this.#read(run, word.gap.from);
     } else {
       await this.#read(run, word.prev);
+      const cursor = this.#subscriptions.get(run)?.cursor;
+      // Folded from further back it holds what this tab has a part of.
+      if (cursor && cursor !== word.prev) await this.#read(run, word.event.id);
       this.#event(run, word.event);
     }
   }
@@ -197,9 +206,13 @@ class Tabs {
       this.#say("reads what it lacks of %s: %s to %s", run, one.cursor, upto);
       const query = new URLSearchParams({ wait: "0", replay: this.#near.replay, ...(one.cursor && { after: one.cursor }) });
       const path = `/runs/${encodeURIComponent(run)}/events?${query}`;
-      const page = await this.#near.call("GET", path).catch(() => null);
-      let read = page !== null;
-      for (const event of page?.events ?? []) {
+      /** @type {any} */
+      const page = await this.#near.call("GET", path).catch((error) => ({ error }));
+      if (this.#subscriptions.get(run) !== one) continue;
+      // What the gateway refuses it tells the leader too.
+      if (page.error instanceof Problem && page.error.status && !page.error.retryable) return;
+      let read = !page.error;
+      for (const event of page.events ?? []) {
         if (event.type !== "gap") this.#event(run, event);
         else if (!(await this.#gap(run, event))) {
           read = false;
@@ -208,7 +221,7 @@ class Tabs {
       }
       if (!read) await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
       else if (page.cursor === one.cursor && !page.events.length) return;
-      else if (parseCursor(page.cursor)) one.cursor = page.cursor;
+      else if (parseCursor(page.cursor) && this.#subscriptions.get(run) === one) one.cursor = page.cursor;
     }
   }
 
@@ -229,8 +242,9 @@ class Tabs {
   #event(run, event) {
     const one = this.#subscriptions.get(run);
     if (!one || !follows(one.cursor, event.id)) return;
+    const before = one.cursor;
     one.cursor = event.id;
-    one.event(event);
+    one.event(event, before);
     if (isTerminal(event.type)) this.#linked(run, { ...this.#link, status: "disconnected", reason: "terminal" });
   }
 

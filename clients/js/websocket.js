@@ -1,6 +1,7 @@
 // One WebSocket for any number of runs (PROTOCOL section 6); one of the transports, under their rules.
 
 import { Problem } from "./api.js";
+import { isTerminal } from "./state.js";
 
 /** @typedef {import("./transports.js").Command} Command */
 /** @typedef {import("./policy.js").Outcome} Outcome */
@@ -18,8 +19,8 @@ export function overWebSocket({ base, joins, replay, token, signal, deliver, gon
   }
   /** @type {Map<string, (reply: any) => void>} */
   const waiting = new Map();
-  /** The runs that were subscribed to. @type {Set<string>} */
-  const subscribed = new Set();
+  /** Each run's subscription, by its command; what comes before that is answered belongs to an earlier one. @type {Map<string, {ref: string, begun: boolean}>} */
+  const subscribed = new Map();
   let sent = 0;
 
   /** @type {Command} */
@@ -32,7 +33,9 @@ export function overWebSocket({ base, joins, replay, token, signal, deliver, gon
     });
 
   return new Promise((resolve) => {
-    // Frames are taken one after the other, however fast they arrive; the end waits for them.
+    // Frames are taken one after the other, however fast they arrive; the end waits for them. After one that could not
+    // be taken there is none.
+    /** @type {Promise<unknown>} */
     let taken = Promise.resolve();
     let opened = false;
     let ended = false;
@@ -46,27 +49,37 @@ export function overWebSocket({ base, joins, replay, token, signal, deliver, gon
       waiting.clear();
       signal.removeEventListener("abort", leave);
       if (socket.readyState <= socket.OPEN) socket.close(1000);
-      taken.then(() => resolve(outcome));
+      taken.catch(() => {}).then(() => resolve(outcome));
     };
     const leave = () => end({ type: "lost" });
     /** @param {import("./transports.js").Frame} frame */
     const take = (frame) => {
-      taken = taken.then(() => deliver(frame)).catch(leave);
+      const run = frame.type === "reply" ? undefined : frame["run"];
+      const subscription = subscribed.get(run);
+      if (run && !subscription?.begun) return;
+      taken = taken.then(() => {
+        if (subscribed.get(run) !== subscription) return; // it was given up meanwhile
+        if (frame["done"] || isTerminal(frame.type)) subscribed.delete(run);
+        return deliver(frame);
+      });
+      taken.catch(leave);
     };
     signal.addEventListener("abort", leave);
 
     /** @param {any} reply @param {string} [run] */
     const judge = (reply, run) => {
       if (!reply || reply.ok) return;
-      if (run && reply.error.code === "run.not_found") gone(run);
-      else {
+      if (run && reply.error.code === "run.not_found") {
+        subscribed.delete(run);
+        gone(run);
+      } else {
         refused(new Problem(reply.error));
         end(refusal(reply.error));
       }
     };
     /** @param {readonly import("./transports.js").Join[]} wanted */
     const change = (wanted) => {
-      for (const run of subscribed) {
+      for (const run of subscribed.keys()) {
         if (!wanted.some((join) => join.run === run)) {
           subscribed.delete(run);
           command("unsubscribe", { run });
@@ -74,8 +87,10 @@ export function overWebSocket({ base, joins, replay, token, signal, deliver, gon
       }
       for (const { run, cursor } of wanted) {
         if (subscribed.has(run)) continue;
-        subscribed.add(run);
+        const subscription = { ref: `c${sent + 1}`, begun: false };
+        subscribed.set(run, subscription);
         command("subscribe", { run, replay, ...(cursor && { after: cursor }) }).then((reply) => {
+          if (subscribed.get(run) !== subscription) return;
           judge(reply, run);
           if (reply?.done) take({ type: "cursor", run, done: true });
         });
@@ -98,6 +113,7 @@ export function overWebSocket({ base, joins, replay, token, signal, deliver, gon
         return leave();
       }
       if (frame.type === "reply") {
+        for (const one of subscribed.values()) one.begun ||= one.ref === frame["ref"];
         waiting.get(frame["ref"])?.(frame);
         waiting.delete(frame["ref"]);
       }

@@ -71,6 +71,7 @@ async def test_one_connection_comes_to_what_the_case_says(case):
             wait_s=0,
             http=http,
             deliver=deliver,
+            alive=lambda: None,
             commands=lambda command: None,
         )
         outcome = await OPEN[case["transport"]](target)
