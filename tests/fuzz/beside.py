@@ -20,6 +20,7 @@ ROOMY = {
     "cancel_grace_s": 0.5,
 }
 HELD = ("runcast_connections", "runcast_sockets", "runcast_subscriptions", "runcast_watched_runs", "process_open_fds")
+PATIENCE_S = 7200
 BACK_WITHIN_S = 30
 # The log's own files, and what a library opens once.
 MORE_FILES = 8
@@ -39,9 +40,9 @@ async def unharmed(gateway: GatewayProcess) -> AsyncIterator[Beside]:
     """A run is streamed all the while and comes whole; afterwards nothing is left open or told as a fault."""
     found = Beside()
     held, rss = await _held(gateway), crowd.rss_bytes(gateway)
-    async with caller(gateway, "behaved") as client:
+    async with caller(gateway, "behaved", ttl_s=PATIENCE_S) as client:
         run = await started(client, "external")
-        stream = asyncio.ensure_future(by_sse(client, run, patience_s=7200, replay="full"))
+        stream = asyncio.ensure_future(by_sse(client, run, patience_s=PATIENCE_S, replay="full"))
         enough = asyncio.Event()
         talking = asyncio.ensure_future(_talk(client, run, found, enough))
         try:

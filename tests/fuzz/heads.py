@@ -45,9 +45,7 @@ class Answer:
 
     def comparable(self) -> tuple[int, dict[str, str], bytes, bool, bool]:
         headers = {name: value for name, value in self.headers.items() if name not in OWN}
-        # What is wrong and too long is refused for what was seen first.
-        status = 400 if self.status == 431 else self.status
-        return status, headers, DRAWN.sub(b"", self.body), self.whole, self.kept
+        return self.status, headers, DRAWN.sub(b"", self.body), self.whole, self.kept
 
 
 @dataclass
@@ -181,6 +179,10 @@ async def _compare(ways: Ways, data: bytes, cut: int, found: Compared) -> None:
         return
     found.statuses[one.status] += 1
     found.streams += one.headers.get("content-type", "").startswith("text/event-stream")
+    statuses = {one.status, two.status}
+    if 431 in statuses and statuses <= {400, 431, 501}:
+        # What is wrong and too long is refused for what was seen first.
+        two.status = one.status
     if one.comparable() != two.comparable():
         found.wrong.append(f"{one.comparable()}\n is not\n{two.comparable()}\ncut at {cut}: {data[:1500]!r}")
     for each in (one, two):
