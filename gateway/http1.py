@@ -98,8 +98,9 @@ class Frames(WSStream):
         self._answered = asyncio.Event()
 
     async def handle(self, event: Any) -> None:
-        if isinstance(event, Data):
+        if isinstance(event, Data) and not self.closed:
             # What comes behind a handshake, before its answer, waits for that; Hypercorn would take it for no HTTP.
+            # One that is refused at once never gets to the app.
             await self._answered.wait()
             if not self.handshake.accepted:
                 return

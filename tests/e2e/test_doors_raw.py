@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import re
 
 import httpx
 import pytest
 
-from tests.e2e.clients import UPGRADE, assert_problem, authorization, exchange, head, served, started
+from tests.e2e.clients import UPGRADE, assert_problem, authorization, eventually, exchange, head, served, started
 from tests.e2e.process import bearer, token
 
 
@@ -168,3 +169,25 @@ async def test_the_host_of_a_whole_address_is_the_host(tmp_path, named, header, 
     with served(tmp_path, "--dev", jwt_secret=None) as gateway:
         request = f"GET http://{named}/console/token HTTP/1.1\r\n" + "\r\n".join(lines) + "\r\n\r\n"
         assert exchange(gateway, request.encode(), until=b"}").startswith(b"HTTP/1.1 %d" % status)
+
+
+@pytest.mark.parametrize("cut", [-40, -5, -3, -2, -1])
+async def test_what_comes_behind_a_handshake_that_is_none_keeps_no_socket(gateway, client, cut):
+    async def sockets() -> float:
+        told = (await client.get("/metrics")).text
+        return float(re.search(r"^runcast_sockets (\S+)", told, re.MULTILINE)[1])
+
+    before = await sockets()
+    # No key, and two bytes more than a head.
+    data = head("GET", "/ws", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13") + b"\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(data[:cut])
+    await sockets()  # it has been read by then
+    writer.write(data[cut:])
+    assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 400")
+    writer.transport.abort()
+
+    async def back() -> bool:
+        return await sockets() <= before
+
+    await eventually(back)
