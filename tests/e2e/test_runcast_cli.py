@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -21,6 +22,7 @@ import pytest
 
 from runcast.cli import main
 from runcast.cli.exits import MEANING
+from tests.client import scripted
 from tests.e2e.clients import caller, served
 from tests.e2e.process import bearer, free_port, token
 from tests.e2e.terminal import CTRL_C, Terminal
@@ -174,12 +176,60 @@ def test_what_goes_wrong_is_one_line_and_a_status_of_its_kind(gateway, arguments
         (["start", "words", "--input", "[1]", "a=b"], "not an object"),
         (["ls", "--limit", "0"], "a number from 1"),
         (["ls", "--url", "gopher://x"], "not an http(s) address"),
+        (["ls", "--url", "http://"], "not an address"),
+        (["ls", "--url", "http://127.0.0.1:port"], "not an address"),
+        (["ls", "--url", "http://127.0.0.1:99999"], "not an address"),
+        (["ls", "--token", "é"], "no JWT"),
     ],
 )
 def test_a_wrong_command_line_is_status_2(gateway, arguments, told):
     done = runcast(gateway, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "command, status, told",
+    [
+        ("watch RUN <&-", 0, ""),
+        ("watch RUN 2>&-", 0, ""),
+        ("watch RUN >/dev/full", 7, "No space left"),
+        ("start words --input - <&-", 2, "--input: not JSON"),
+        ("ls >&-", 0, ""),
+        ("ls >/dev/full", 7, "No space left"),
+        ("bench --viewers 1 --events 2 >/dev/full", 7, "No space left"),
+        ("bench --viewers 1 --events 2 >&$GONE", 141, ""),
+    ],
+)
+def test_streams_that_are_closed_or_full_are_a_status_of_their_kind(gateway, command, status, told):
+    run = said(gateway, "start", "words", "count:=1")
+    gone, pipe = os.pipe()
+    os.close(gone)
+    shell = f'exec "{sys.executable}" -m runcast {command.replace("RUN", run).replace("$GONE", str(pipe))}'
+    # As it is for most: with a buffer before stdout.
+    clean = {name: value for name, value in environment(gateway).items() if name != "PYTHONUNBUFFERED"}
+    with os.fdopen(pipe, "wb"):
+        done = subprocess.run(
+            ["bash", "-c", shell], env=clean, capture_output=True, text=True, timeout=20, pass_fds=[pipe], check=False
+        )
+    assert done.returncode == status, done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+def test_what_the_outputs_alphabet_lacks_is_escaped(gateway):
+    run = said(gateway, "start", "words", "count:=1", "text=→")
+    done = subprocess.run(
+        [sys.executable, "-m", "runcast", "tail", run],
+        env=environment(gateway, PYTHONIOENCODING="latin-1"), capture_output=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"\u2192" in done.stdout
+
+
+def test_a_token_out_of_a_file_may_end_in_a_newline(gateway):
+    said(gateway, "ls", RUNCAST_TOKEN=f"{token()}\n")
 
 
 def test_help_tells_the_exit_statuses(gateway):
@@ -201,6 +251,14 @@ async def test_tail_gives_the_log_line_by_line(gateway):
     assert [line.split()[1] for line in few.splitlines()] == [
         event["type"] for event in log if event["type"].startswith(("run.", "progress"))
     ]
+
+
+@pytest.mark.parametrize("pipeline, status", [("words", 0), ("broken", 3), ("spending", 4)])
+def test_tail_from_the_end_of_a_run_tells_how_it_ended(gateway, pipeline, status):
+    run = said(gateway, "start", pipeline)
+    *_, last = runcast(gateway, "tail", run, "--json").stdout.splitlines()
+    done = runcast(gateway, "tail", run, "--after", json.loads(last)["id"])
+    assert (done.returncode, done.stdout) == (status, "")
 
 
 def test_tail_ends_quietly_when_its_reader_has_enough(gateway):
@@ -343,6 +401,32 @@ def test_anything_else_and_a_second_ctrl_c_only_leave(gateway, keys):
         assert terminal.status() == 130
     assert state_of(gateway, run)["status"] == "running"
     said(gateway, "cancel", run)
+
+
+async def test_who_will_not_wait_for_the_answer_to_a_cancel_leaves_by_ctrl_c():
+    async def answer(request, connection):
+        if request.method == "POST":
+            asked.set()
+            return await connection.gone()
+        if not request.streams:
+            return scripted.told({"id": "r", "status": "running"})
+        await connection.stream(scripted.hello(), scripted.event(1, "delta", block="b", delta="on on"))
+        return await connection.gone()
+
+    def watch() -> None:
+        with Terminal("runcast", "watch", "r", environment=environment(server)) as terminal:
+            terminal.until("on on")
+            terminal.press(CTRL_C)
+            terminal.until("Cancel the run?")
+            terminal.press("y\n")
+            assert asked.wait(20)
+            terminal.press(CTRL_C)
+            terminal.until("The run goes on: runcast watch r")
+            assert terminal.status() == 130
+
+    asked = threading.Event()
+    async with scripted.Server(answer) as server:
+        await asyncio.to_thread(watch)
 
 
 def test_a_run_that_ends_while_it_asks_is_told(gateway):

@@ -168,7 +168,7 @@ class Following:
             return
         self._over = over
         self._arrived.set()
-        if over == "aborted":
+        if not isinstance(over, str) or over == "aborted":
             self._decide(Seen.ABORTED)
         self._report(reason=over if isinstance(over, str) else "aborted")
 

@@ -98,8 +98,10 @@ class Publisher:
             if not self._told:
                 await self.flush()
         elif isinstance(error, Cancelled):
-            with contextlib.suppress(Cancelled):  # it has ended so meanwhile
+            try:
                 await self.finish("cancelled")
+            except Cancelled:
+                self.status = "cancelled"  # it has ended so meanwhile
             return True
         elif isinstance(error, Exception) and error not in (self._failure, self._unanswered):
             # Its text may hold what no viewer is meant to see.

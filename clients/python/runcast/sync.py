@@ -3,7 +3,8 @@
 Rule 1: nothing is decided or known here. Every method is one call into the asynchronous object behind it.
 """
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from types import TracebackType
@@ -149,25 +150,27 @@ class SyncPublisher:
 
 def _each(portal: BlockingPortal, found: AsyncGenerator[T]) -> Iterator[T]:
     """One item after the other, each fetched when it is asked for."""
+    asking: list[asyncio.Task[Any]] = []
+
+    async def fetch() -> T:
+        asking[:] = filter(None, [asyncio.current_task()])
+        return await anext(found)
+
+    async def close() -> None:
+        # A Ctrl-C ends the waiting alone, not what is waited for.
+        for task in asking:
+            task.cancel()
+            await asyncio.wait([task])
+        await found.aclose()
+
     try:
         while True:
-            asked = portal.start_task_soon(_next(found))
             try:
-                item = asked.result()
+                item = portal.call(fetch)
             except StopAsyncIteration:
                 return
-            except BaseException:  # a Ctrl-C ends the waiting, not what is waited for
-                asked.cancel()
-                raise
             yield item
     finally:
         # Not waited for: this may run wherever the generator is thrown away, and the client's end closes the rest.
         with suppress(RuntimeError):
-            portal.start_task_soon(found.aclose)
-
-
-def _next(found: AsyncGenerator[T]) -> Callable[[], Coroutine[Any, Any, T]]:
-    async def one() -> T:
-        return await anext(found)
-
-    return one
+            portal.start_task_soon(close)
