@@ -66,7 +66,7 @@ class Http1(H11Protocol):
             Request(
                 stream_id=STREAM_ID,
                 headers=kept,
-                http_version=plain.http_version.decode(),
+                http_version=min(version, b"1.1").decode(),  # any later one is HTTP/2 to Hypercorn, which needs no key
                 method="GET",
                 raw_path=plain.target,
                 state=self.connection_state,

@@ -88,6 +88,16 @@ async def test_a_handshake_that_asks_for_more_than_a_websocket_opens_none(gatewa
             assert (await ways.answer(data, cut=cut)).status in (400, 422)
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2", "2.0"])
+@pytest.mark.parametrize("keyed", [True, False])
+async def test_a_handshake_of_a_later_version_is_one_of_this(gateway, version, keyed):
+    """Whatever it calls itself: over this connection no other is spoken."""
+    data = head("GET", "/ws", *UPGRADE[: 4 if keyed else 3], version=version)
+    async with Ways(gateway) as ways:
+        for cut in (None, 3, len(data) - 1):
+            assert (await ways.answer(data, cut=cut)).status == (101 if keyed and version != "1.0" else 400)
+
+
 def test_a_tls_hello_is_no_http_so_no_protocol_is_chosen_by_it(gateway):
     alpn = b"\x00\x10\x00\x0e\x00\x0c\x02h2\x08http/1.1"
     hello = b"\x01\x00\x00\x40\x03\x03" + bytes(32) + b"\x00\x00\x02\x13\x01\x01\x00" + len(alpn).to_bytes(2) + alpn
