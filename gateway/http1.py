@@ -282,6 +282,9 @@ class Connection(TCPServer):
         http1 = cast("Http1", self.protocol.protocol)
         return bool(http1.connection.trailing_data[0])
 
+    def at_end(self) -> bool:
+        return self.reader.at_eof()
+
     async def drain(self) -> None:
         await self.writer.drain()
 

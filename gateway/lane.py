@@ -172,6 +172,9 @@ class Lane(asyncio.Protocol):
     def pipelined(self) -> bool:
         return bool(self.early)
 
+    def at_end(self) -> bool:
+        return self._at_end
+
     async def drain(self) -> None:
         """Return when little enough is unsent. Raises ConnectionResetError when the client is gone."""
         if self._resumed is not None:

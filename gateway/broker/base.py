@@ -144,9 +144,12 @@ class Broker(Protocol):
     async def lost(self) -> None:
         """Return when the promises no longer hold."""
 
-    async def create(self, run: NewRun, drafts: Sequence[Draft], *, key: Key | None = None) -> tuple[Run, bool]:
+    async def create(
+        self, run: NewRun, drafts: Sequence[Draft], *, key: Key | None = None, sink: Sink | None = None
+    ) -> tuple[Run, bool]:
         """Make a run whose stream begins with `drafts`, and say that it is new.
 
+        `sink` watches a new one patiently, from its first event on and before anybody else can find it.
         With the key of an earlier run of the same owner: that run and False; Conflict (`key.conflict`) when the
         digest differs.
         """

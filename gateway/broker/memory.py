@@ -58,7 +58,9 @@ class MemoryBroker:
     async def lost(self) -> None:
         await asyncio.get_running_loop().create_future()
 
-    async def create(self, run: NewRun, drafts: Sequence[Draft], *, key: Key | None = None) -> tuple[Run, bool]:
+    async def create(
+        self, run: NewRun, drafts: Sequence[Draft], *, key: Key | None = None, sink: Sink | None = None
+    ) -> tuple[Run, bool]:
         if key is not None and (earlier := self._earlier(run.owner, key)):
             return earlier, False
         stream = Stream(run.id, new_epoch())
@@ -66,6 +68,8 @@ class MemoryBroker:
         kept = self._runs[run.id] = _Kept(Run(**copied, epoch=stream.epoch), stream)
         if key is not None:
             self._keys[run.owner, key.text] = (key.digest, run.id, self._now())
+        if sink is not None:
+            stream.watch(sink, patient=True)
         stream.reached(self._place(kept, drafts))
         return kept.run, True
 

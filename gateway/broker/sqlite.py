@@ -78,14 +78,16 @@ class SqliteBroker:
     async def close(self) -> None:
         await self._commits.close()
 
-    async def create(self, run: NewRun, drafts: Sequence[Draft], *, key: Key | None = None) -> tuple[Run, bool]:
+    async def create(
+        self, run: NewRun, drafts: Sequence[Draft], *, key: Key | None = None, sink: Sink | None = None
+    ) -> tuple[Run, bool]:
         if key is None:
-            return await self._create(run, drafts, None), True
+            return await self._create(run, drafts, None, sink), True
         # Two requests with one key must not both find it unused.
         async with self._keyed:
             earlier = await self._commits.query(queries.find_key, run.owner, key.text, self._ms() - KEY_LIFE_MS)
             if earlier is None:
-                return await self._create(run, drafts, key), True
+                return await self._create(run, drafts, key, sink), True
         return self._earlier(key, *earlier), False
 
     async def find_key(self, owner: str, key: Key) -> Run | None:
@@ -98,12 +100,14 @@ class SqliteBroker:
         stream = self._streams.get(record.id)
         return stream.record if stream else record
 
-    async def _create(self, run: NewRun, drafts: Sequence[Draft], key: Key | None) -> Run:
+    async def _create(self, run: NewRun, drafts: Sequence[Draft], key: Key | None, sink: Sink | None) -> Run:
         self._commits.check()
         now = self._ms()
         record = queries.record(run, epoch=new_epoch(), created_at=now)
         number, self._next_number = self._next_number, self._next_number + 1
         stream = self._remember(number, record, tail=0, status=None)
+        if sink is not None:
+            stream.watch(sink, patient=True)
         events = stream.seal(drafts, ts=now)
         self._commits.batch.create(number, record)
         if key is not None:

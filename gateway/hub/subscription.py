@@ -68,9 +68,10 @@ async def read_past(
     Returns the events to send, the cursor they lead to, and the offset of the first event that was read (0: nothing
     is held any more).
     """
+    upto = topic.tail  # what is said while it is read may push out what was not
     events = await _read(broker, topic, cursor, limit=limit)
     if not events:
-        return [], topic.tail, 0
+        return [], _behind(topic, cursor, upto), 0
     return shape(events, join, max_bytes=topic.max_event_bytes), events[-1].offset, events[0].offset
 
 
@@ -85,6 +86,11 @@ async def _read(
         if events:
             topic.remember(events)
     return events
+
+
+def _behind(topic: "Topic", cursor: int, upto: int) -> int:
+    """Where to go on when nothing is held up to an offset: what was said since tells where the gap ends."""
+    return cursor if topic.tail > upto else upto
 
 
 async def _page(broker: "Broker", topic: "Topic", cursor: int) -> "Page":
@@ -154,14 +160,19 @@ class Subscription:
 
     async def catch_up(self, broker: "Broker") -> None:
         """Send one page of what is missing."""
+        tail = self.topic.tail  # as in `read_past`
         if self.join.replay == "full":
             events, cursor, first = await read_past(broker, self.topic, self.join, self.cursor, limit=PAGE_EVENTS)
         else:
             page = await _page(broker, self.topic, self.cursor)
-            events, cursor, first = page.events, page.upto if page.first else self.topic.tail, page.first
+            events, cursor, first = page.events, page.upto if page.first else _behind(self.topic, self.cursor, tail), page.first
             if self.types is not None:
                 events = shape(events, self.join, max_bytes=self.topic.max_event_bytes)
         if self.state is not State.BEHIND:
+            return
+        if not first and self.topic.terminal and cursor >= self.topic.tail:
+            self.connection.finish()  # it was erased: who comes back is told so
+            self.end()
             return
         if first > self.cursor + 1:
             self._say_gap(str(Cursor(self.topic.epoch, self.cursor)) if self.cursor else NO_CURSOR, first)

@@ -5,6 +5,7 @@ import contextlib
 
 from quart import Response
 
+from gateway.errors import NotFound
 from gateway.hub import Join, Topic
 from gateway.hub.subscription import NO_CURSOR, read_past
 from gateway.routes.endpoint import Call, reply
@@ -30,6 +31,8 @@ async def poll(call: Call, join: Join, *, wait_s: float, limit: int) -> Response
             while cursor < topic.tail and len(frames) < limit:
                 room = limit - len(frames)
                 chosen, reached, first = await read_past(services.broker, topic, join, cursor, limit=room)
+                if not first and topic.terminal and reached >= topic.tail:
+                    raise NotFound  # it was erased
                 if first > cursor + 1:  # the oldest was let go of in the meantime
                     frames.append(_gap(topic, str(Cursor(topic.epoch, cursor)) if cursor else NO_CURSOR, first))
                 cursor = reached

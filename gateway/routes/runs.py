@@ -160,7 +160,7 @@ async def finish(call: Call) -> Response:
     _require_publisher(call)
     body = await call.body(FinishBody)
     producer = parse_producer(call.request.headers.get("Producer"))
-    cursor = await call.services.runs.external.finish(
+    cursor = await call.services.runs.finish(
         call.run, Status(body.status), result=body.result, error=body.error, producer=producer
     )
     ended = await call.services.runs.views.find(call.caller, call.run.id)

@@ -238,6 +238,8 @@ async def _frames(
     finally:
         if connection is not None:
             hub.forget(connection)
+        else:
+            transport.finish()  # the connection may be used again
 
 
 async def _recall(services: Services, framing: Framing, subscription: Subscription) -> None:

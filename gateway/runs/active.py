@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from gateway.broker import Broker, NewRun, Producer, Run, Snapshot
-from gateway.errors import Conflict, Invalid, Problem
+from gateway.broker import Broker, NewRun, Producer, Snapshot
+from gateway.errors import Conflict, Invalid, Problem, Unavailable
 from gateway.hub import Pasts
 from gateway.runs.asides import Gate, Questions
 from gateway.runs.counts import Counts
@@ -48,11 +48,21 @@ class Stop:
 
 
 class ActiveRun:
+    """`began_ms`: when the run was made, in Unix milliseconds."""
+
     def __init__(
-        self, broker: Broker, run: Run, *, limits: Limits, now: Callable[[], float], counts: Counts, pasts: Pasts
+        self,
+        broker: Broker,
+        run: NewRun,
+        *,
+        began_ms: int,
+        limits: Limits,
+        now: Callable[[], float],
+        counts: Counts,
+        pasts: Pasts,
     ) -> None:
         loop = asyncio.get_running_loop()
-        self.record: NewRun = run
+        self.record = run
         self.id = run.id
         self.tail = 0
         self.ended: asyncio.Future[None] = loop.create_future()
@@ -70,7 +80,7 @@ class ActiveRun:
         self.gate = Gate()
         self.questions = Questions()
         self._progress: float = 0
-        self._began_ms = run.created_at
+        self._began_ms = began_ms
         self._pasts = pasts
         self._state = State()
         self._early: list[Event] | None = []
@@ -150,9 +160,15 @@ class ActiveRun:
             raise
 
     async def stopped_or_ended(self, *, timeout_s: float | None = None) -> None:
-        """Return when the run is to stop, has ended, or the time is up."""
-        changes: set[asyncio.Future[Any]] = {self.stop, self.ended}
-        await asyncio.wait(changes, timeout=timeout_s, return_when="FIRST_COMPLETED")
+        """Return when the run is to stop, has ended, or the time is up. Raises Unavailable: it never will."""
+        lost = asyncio.ensure_future(self._broker.lost())
+        try:
+            changes: set[asyncio.Future[Any]] = {self.stop, self.ended, lost}
+            await asyncio.wait(changes, timeout=timeout_s, return_when="FIRST_COMPLETED")
+            if lost.done() and not (self.stop.done() or self.ended.done()):
+                raise Unavailable("broker.unavailable")
+        finally:
+            lost.cancel()
 
     async def append(self, *drafts: Draft, producer: Producer | None = None) -> Cursor:
         return await self._broker.append(self.id, drafts, producer=producer)

@@ -21,8 +21,7 @@ class Control:
         if active.record.pipeline != EXTERNAL:
             active.gate.shut(caller.subject)
         elif active.state.status is not Status.PAUSED:
-            # Its work is elsewhere: whoever does it reads the stream.
-            await active.append(events.lifecycle("run.paused", by=caller.subject))
+            await self._say(active, "run.paused", caller)
         return active.state.status
 
     async def resume(self, caller: Caller, run: Run) -> Status:
@@ -31,8 +30,18 @@ class Control:
         if active.record.pipeline != EXTERNAL:
             active.gate.open(caller.subject)
         elif active.state.status is Status.PAUSED:
-            await active.append(events.lifecycle("run.resumed", by=caller.subject))
+            await self._say(active, "run.resumed", caller)
         return active.state.status
+
+    async def _say(self, active: ActiveRun, type: str, caller: Caller) -> None:
+        """Its work is elsewhere: whoever does it reads the stream."""
+        try:
+            await active.append(events.lifecycle(type, by=caller.subject))
+        except Conflict:
+            await active.durable()
+            if active.ended.done() or active.cancel_asked or active.ending:
+                raise
+            # Somebody else has said it at the same time.
 
     async def answer(self, caller: Caller, run: Run, input_id: str, value: Any) -> None:
         """Answer a run's question. Raises Conflict (`run.finished`, `input.closed`), Invalid."""

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from gateway.broker import Broker, Run
+from gateway.broker import Broker, NewRun, Run
 from gateway.errors import TooMany
 from gateway.hub import Pasts
 from gateway.runs.active import ActiveRun
@@ -58,11 +58,27 @@ class Roster:
         """Take a place for a run that was there before the limits were asked."""
         self._owners[owner] += 1
 
+    def expect(self, run: NewRun) -> ActiveRun:
+        """Take charge of a run that is about to be made, so that whoever finds it finds it here."""
+        active = self._made(run, began_ms=round(self._now() * 1000))
+        active.take_over(State(), 0)
+        self._active[run.id] = active
+        return active
+
+    def _made(self, run: NewRun, *, began_ms: int) -> ActiveRun:
+        return ActiveRun(
+            self._broker,
+            run,
+            began_ms=began_ms,
+            limits=self.limits,
+            now=self._now,
+            counts=self.counts,
+            pasts=self._pasts,
+        )
+
     async def adopt(self, record: Run) -> ActiveRun:
         """Take charge of an unfinished run: fold what its stream holds, and follow it."""
-        active = ActiveRun(
-            self._broker, record, limits=self.limits, now=self._now, counts=self.counts, pasts=self._pasts
-        )
+        active = self._made(record, began_ms=record.created_at)
         position = await self._broker.watch(record.id, active.observe, patient=True)
         tail = position.tail if position else 0
 
@@ -81,7 +97,7 @@ class Roster:
             active.viewers.change(change)
 
     def release(self, active: ActiveRun) -> None:
-        """The run has ended."""
+        """The run has ended, or was never made."""
         if self._active.pop(active.id, None) is not None:
             self._broker.unwatch(active.id, active.observe)
             self.cede(active.record.owner)

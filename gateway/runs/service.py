@@ -14,7 +14,7 @@ import structlog
 import uuid_utils
 from pydantic import ValidationError
 
-from gateway.broker import Broker, Key, NewRun, Run
+from gateway.broker import Broker, Key, NewRun, Producer, Run
 from gateway.errors import Conflict, Forbidden, Invalid, NotFound, Problem, TooMany, Unavailable
 from gateway.hub import Pasts
 from gateway.runs.active import ActiveRun, Stop
@@ -30,7 +30,8 @@ from gateway.runs.views import Caller, Views
 from gateway.tasks import Tasks
 from gateway.wire import events, json
 from gateway.wire.commands import Start
-from gateway.wire.events import problems
+from gateway.wire.cursor import Cursor
+from gateway.wire.events import Failure, problems
 from gateway.wire.status import Status
 from pipeline import Pipeline, Registry
 
@@ -137,7 +138,14 @@ class Runs:
 
     async def erase(self, run: Run) -> None:
         """Raises Conflict (`run.active`)."""
-        await self._retention.erase(run.id)
+        await self._carry_through(self._retention.erase(run.id))
+
+    async def finish(
+        self, run: Run, status: Status, *, result: Any, error: Failure | None, producer: Producer | None
+    ) -> Cursor:
+        """End an external run. Raises as `ExternalRuns.finish`."""
+        ending = self.external.finish(run, status, result=result, error=error, producer=producer)
+        return await self._carry_through(ending)
 
     async def _begin(self, run: NewRun, key: Key | None) -> tuple[Run, bool]:
         pipeline = self._pipelines.get(run.pipeline)
@@ -158,19 +166,20 @@ class Runs:
         return await self._carry_through(self._create(run, pipeline, input, key))
 
     async def _create(self, run: NewRun, pipeline: Pipeline | None, input: Any, key: Key | None) -> tuple[Run, bool]:
-        adopted = False
+        created = False
+        active = self._roster.expect(run)
         try:
-            queued = events.lifecycle("run.queued", pipeline=run.pipeline, owner=run.owner, retry_of=run.retry_of)
-            record, created = await self._broker.create(run, [queued], key=key)
+            begun = [events.lifecycle("run.queued", pipeline=run.pipeline, owner=run.owner, retry_of=run.retry_of)]
+            if pipeline is None:  # before anybody can say anything in it
+                begun.append(events.lifecycle("run.started"))
+            record, created = await self._broker.create(run, begun, key=key, sink=active.observe)
             if created:
-                active = await self._roster.adopt(record)
-                adopted = True
                 self._roster.counts.began(run.pipeline)
                 self._tasks.spawn(self._work(active, pipeline, input), name=run.id)
             return record, created
         finally:
-            if not adopted:
-                self._roster.cede(run.owner)
+            if not created:
+                self._roster.release(active)
 
     async def _work(self, active: ActiveRun, pipeline: Pipeline | None, input: Any) -> None:
         """Everything that happens to one run until it has ended."""
@@ -219,7 +228,13 @@ class Runs:
             except Problem as refusal:
                 return refusal  # the caller's to hear; a task that fails is a fault
 
-        outcome: T | Problem = await asyncio.shield(self._tasks.spawn(awaited(), name="change"))
+        change = self._tasks.spawn(awaited(), name="change")
+        try:
+            outcome: T | Problem = await asyncio.shield(change)
+        except asyncio.CancelledError:
+            if change.cancelled() and not self._broker.available:  # the log is lost, and with it whoever waits for it
+                raise Unavailable("broker.unavailable") from None
+            raise
         if isinstance(outcome, Problem):
             raise outcome
         return outcome

@@ -36,12 +36,14 @@ class Views:
         return record
 
     async def describe(self, run: Run) -> dict[str, Any]:
-        """The folded state, as `GET /runs/{id}` answers it."""
+        """The folded state, as `GET /runs/{id}` answers it. Raises NotFound."""
         active = self._roster.get(run.id)
         if active is not None:
             state, tail = active.state, active.tail
         else:
             state, tail = await fold_log(self._broker, run.id, upto=run.tail), run.tail
+            if run.status.terminal and not state.status.terminal:
+                raise NotFound  # it is being erased
         return {**_names(run), **state.fields(), "tail": str(Cursor(run.epoch, tail))}
 
     async def state(self, run: str, *, upto: int) -> State:
@@ -81,7 +83,7 @@ class Views:
     async def outcome(self, run: Run) -> dict[str, Any]:
         """Wait for a run's end and describe it.
 
-        Raises RunFailed, or Conflict (`run.cancelled`), each with the run's `id` and `error`.
+        Raises RunFailed, or Conflict (`run.cancelled`), each with the run's `id` and `error`. NotFound: it was erased.
         """
         active = self._roster.get(run.id)
         if active is not None:
@@ -93,7 +95,10 @@ class Views:
             finally:
                 lost.cancel()
                 self._roster.watching(run.id, -1)
-        described = await self.describe(await self._broker.get(run.id) or run)
+        ended = await self._broker.get(run.id)
+        if ended is None:
+            raise NotFound
+        described = await self.describe(ended)
         members = {"id": run.id, "error": described["error"]}
         if described["status"] == Status.FAILED:
             raise RunFailed(detail=described["error"]["message"], members=members)

@@ -41,6 +41,9 @@ class Wire(Protocol):
     def pipelined(self) -> bool:
         """Whether bytes are waiting behind the request."""
 
+    def at_end(self) -> bool:
+        """Whether the client has said its last."""
+
     async def drain(self) -> None:
         """Return when little enough is unsent to go on. Raises OSError when the client is gone."""
 
@@ -64,7 +67,7 @@ class DirectTransport:
         self._queued = 0
         wire.owner = self
         wire.one_way = one_way
-        if self._socket.is_closing():
+        if self._socket.is_closing() or (one_way and wire.at_end()):
             self.finish()  # the client went before anybody owned its wire, and nobody will say so again
         elif one_way and wire.pipelined():
             self.abort()
@@ -99,7 +102,8 @@ class DirectTransport:
         except BlockingIOError:
             sent = 0
         except OSError:
-            return True  # the client is gone; whoever reads the connection learns of it
+            self.abort()  # the client is gone; behind the end of what it said nobody reads who could learn of it
+            return True
         if sent < len(data):
             self._queue(data[sent:])
         return True
