@@ -19,6 +19,9 @@ class Plain:
     def pipelined(self) -> bool:
         return False
 
+    def at_end(self) -> bool:
+        return False
+
 
 async def received(serve) -> bytes:
     """What a client gets from a server that does this with its wire and closes."""

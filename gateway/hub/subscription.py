@@ -165,7 +165,8 @@ class Subscription:
             events, cursor, first = await read_past(broker, self.topic, self.join, self.cursor, limit=PAGE_EVENTS)
         else:
             page = await _page(broker, self.topic, self.cursor)
-            events, cursor, first = page.events, page.upto if page.first else _behind(self.topic, self.cursor, tail), page.first
+            events, first = page.events, page.first
+            cursor = page.upto if first else _behind(self.topic, self.cursor, tail)
             if self.types is not None:
                 events = shape(events, self.join, max_bytes=self.topic.max_event_bytes)
         if self.state is not State.BEHIND:

@@ -191,3 +191,22 @@ async def test_what_comes_behind_a_handshake_that_is_none_keeps_no_socket(gatewa
         return await sockets() <= before
 
     await eventually(back)
+
+
+@pytest.mark.parametrize("cut", [None, 20], ids=["in one piece", "in two"])
+async def test_a_stream_of_one_who_said_its_last_ends(gateway, cut):
+    """Half a connection is not read any more, so nobody would ever learn that the rest of it is gone."""
+    async with httpx.AsyncClient(base_url=gateway.url, headers=bearer("halver")) as client:
+        run = (await client.post("/runs", json={"pipeline": "external"})).json()["id"]
+        data = head("GET", f"/runs/{run}/events", "Accept: text/event-stream", authorization("halver"))
+        for _ in range(5):
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            if cut is not None:
+                writer.write(data[:cut])
+                await client.get("/healthz")
+            writer.write(data[cut or 0 :])
+            writer.write_eof()
+            with contextlib.suppress(ConnectionResetError):
+                await asyncio.wait_for(reader.read(), 10)
+            writer.close()
+        await client.post(f"/runs/{run}/finish", json={"status": "completed"})

@@ -1,5 +1,7 @@
 """What a join gets: gaps, replays, filters."""
 
+import asyncio
+
 import pytest
 
 from gateway.hub.subscription import State
@@ -83,3 +85,27 @@ async def test_a_filter_holds_in_the_past_and_in_the_present():
     assert (connection.transport.offsets(), subscription.cursor) == ([1, 2], 7)
     await hub._broker.append(run, [COMPLETED])
     assert connection.transport.types() == ["run.queued", "run.started", "run.completed"]
+
+
+@pytest.mark.parametrize("replay", ["full", "folded"])
+async def test_what_is_forgotten_while_a_read_waits_is_told_of_too(monkeypatch, replay):
+    hub = hub_on()
+    run = await begun(hub._broker)
+    await many(hub, run, 20)
+    read, on = hub._broker.read, asyncio.Event()
+
+    async def late(*asked, **how):
+        await on.wait()
+        return await read(*asked, **how)
+
+    monkeypatch.setattr(hub._broker, "read", late)
+    connection = connect(hub)
+    await join(hub, connection, run, replay=replay)
+    await asyncio.sleep(1)
+    await many(hub, run, 20)
+    floor = await keep(hub._broker, run, max_events=5)
+    on.set()
+    await settled(hub)
+    first = connection.transport.frames()[0]
+    assert (first["type"], first["after"], first["from"].partition("-")[2]) == ("gap", "0", str(floor + 1))
+    assert connection.transport.offsets() == (list(range(floor + 1, 43)) if replay == "full" else [42])

@@ -292,20 +292,24 @@ async def test_nothing_is_kept_of_a_run_that_was_erased(reads):
 
 
 @pytest.mark.looptime
-async def test_one_whose_run_is_erased_before_it_has_taken_all_comes_to_an_end():
+@pytest.mark.parametrize("sole", [True, False])
+@pytest.mark.parametrize("replay", ["full", "folded"])
+async def test_one_whose_run_is_erased_before_it_has_taken_all_comes_to_an_end(sole, replay):
+    """The connection too, whatever else it carries: who comes back is told that there is no such run."""
     hub = hub_on()
     run = await begun(hub._broker)
     await hub._broker.append(run, [events.work("x.own", {"pad": "x" * 900}, max_bytes=MAX)] * 60)
     await hub._broker.append(run, [COMPLETED])
-    connection = connect(hub)
+    connection = connect(hub, sole=sole)
     connection.transport.stalled = True
-    subscription = await join(hub, connection, run)
+    subscription = await join(hub, connection, run, replay=replay)
     await asyncio.sleep(1)
     await hub._broker.erase(run)
     hub._pasts.forget(run)
     connection.transport.drain()
     await settled(hub)
     assert subscription.state is State.ENDED
+    assert connection.transport.finished.is_set()
     assert 0 < len(connection.transport.frames()) < 63
 
 

@@ -128,6 +128,26 @@ async def test_a_run_is_cancelled_though_its_publisher_ends_it_under_a_number_of
     assert (await ending(runs, run))["type"] == "run.cancelled"
 
 
+async def test_an_end_is_carried_through_when_its_publisher_goes_amid_it(made):
+    runs = made(SlowBroker())
+    run = await start(runs, "external", {"any": 1})
+    await asyncio.sleep(1)
+    ending_it = asyncio.ensure_future(runs.finish(run, Status.COMPLETED, result=1, error=None, producer=None))
+    await asyncio.sleep(SlowBroker.delay_s / 2)
+    ending_it.cancel()
+    await asyncio.sleep(1)
+    assert (await ending(runs, run))["type"] == "run.completed"
+    assert await runs._broker.snapshot(run.id) is not None
+
+
+async def test_two_who_pause_or_resume_it_at_once_are_told_the_same(external):
+    runs, run = await external()
+    for call, status in ((runs.control.pause, Status.PAUSED), (runs.control.resume, Status.RUNNING)):
+        assert await asyncio.gather(call(ALICE, run), call(ALICE, run)) == [status, status]
+    said = types(await log_of(runs, run))
+    assert said == ["run.queued", "run.started", "run.paused", "run.resumed"]
+
+
 async def test_only_an_external_run_takes_events_from_outside(made):
     runs = made()
     run = await start(runs, "forever")

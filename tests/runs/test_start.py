@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from gateway.broker import MemoryBroker, Page, Producer
 from gateway.errors import Conflict, Forbidden, Invalid, NotFound, TooMany, Unavailable
 from gateway.wire import json
 from pipeline import Context
@@ -140,3 +141,24 @@ async def test_nothing_starts_once_the_service_refuses(made):
     with pytest.raises(Unavailable) as caught:
         await start(runs, "quick")
     assert caught.value.code == "server.draining"
+
+
+class SlowReads(MemoryBroker):
+    """Whoever asks the log has to wait, as behind others' long questions."""
+
+    async def snapshot(self, run):
+        await asyncio.sleep(1)
+        return await super().snapshot(run)
+
+
+async def test_whoever_finds_a_new_run_finds_it_in_charge(made):
+    """However soon: in a list, by its key, as the newest of its pipeline."""
+    runs = made(SlowReads())
+    starting = asyncio.create_task(start(runs, "external"))
+    while not (found := await runs._broker.page(Page(ALICE.visible))):
+        await asyncio.sleep(0)
+    runs.watching(found[0].id, 1)
+    await runs.external.publish(found[0], [("x.a", {})], producer=Producer("w", 1, 1))
+    run = await starting
+    assert types(await log_of(runs, run)) == ["run.queued", "run.started", "x.a"]
+    assert runs._roster.get(run.id).viewers._count == 1
