@@ -5,8 +5,10 @@ import contextlib
 
 import pytest
 
+from gateway.broker import MemoryBroker
 from gateway.errors import NotFound, Unavailable
 from gateway.runs import Cancelled
+from gateway.wire.status import Status
 from pipeline import Context
 from tests.runs.doubles import (
     ALICE,
@@ -195,3 +197,47 @@ async def test_no_cancel_waits_for_ever_when_the_log_is_lost(made):
     for _ in range(2):
         with pytest.raises(Unavailable):
             await asyncio.wait_for(runs.cancel(ALICE, run, None), 60)
+
+
+class LosingBroker(MemoryBroker):
+    """Its log is lost amid the appends, once told so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losing = False
+        self.gone = asyncio.Event()
+
+    @property
+    def available(self) -> bool:
+        return not self.gone.is_set()
+
+    async def lost(self) -> None:
+        await self.gone.wait()
+
+    async def append(self, run, drafts, *, producer=None):
+        if self.losing:
+            await asyncio.sleep(0.1)
+            self.gone.set()
+            raise Unavailable("broker.unavailable")
+        return await super().append(run, drafts, producer=producer)
+
+
+async def test_whoever_asks_for_an_end_while_the_log_is_lost_is_told_so(made):
+    broker = LosingBroker()
+    runs = made(broker)
+    external, own = await start(runs, "external"), await start(runs, "forever")
+    await asyncio.sleep(1)
+    broker.losing = True
+
+    async def given_up() -> None:
+        await broker.lost()
+        await runs.abandon()
+
+    def finished():
+        return runs.finish(external, Status.COMPLETED, result=None, error=None, producer=None)
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        group.create_task(given_up())
+        asked = (runs.cancel(ALICE, run, None) for run in (external, own, external, own))
+        told = await asyncio.gather(*asked, finished(), finished(), return_exceptions=True)
+    assert [getattr(each, "code", each) for each in told] == ["broker.unavailable"] * 6
