@@ -25,7 +25,7 @@ from gateway import http1, server
 from tests.broker.doubles import in_loop
 
 # What the subclasses add of their own.
-OURS = ("pipelined", "drain", "_lost", "_time_request", "_cut_late", "owes_request")
+OURS = ("pipelined", "at_end", "drain", "_lost", "_time_request", "_cut_late", "owes_request")
 
 
 def parameters(function) -> list[str]:
