@@ -19,9 +19,8 @@ class Counts:
         self.cancels_s = Histogram(LATENCIES_S)
 
     def began(self, pipeline: str) -> None:
-        """A run was made. Its first event is as old as itself, so nobody observes it."""
+        """A run was made."""
         self.started[pipeline] += 1
-        self.events += 1
 
     def ended(self, pipeline: str, status: Status, *, duration_s: float, cancel_s: float | None) -> None:
         self.durations_s.setdefault((pipeline, status), Histogram(DURATIONS_S)).observe(duration_s)
