@@ -344,8 +344,9 @@ class Hub:
         self.counts.unsent_bytes, self.counts.lagging = unsent_bytes, lagging
 
     def _expire(self, connection: Connection, wall: float) -> None:
-        if wall >= connection.expires_at:
-            connection.finish(Close.TOKEN_EXPIRED)
-        else:
+        """Told of, then ended: both at once if the clock did not look in between."""
+        if connection.warn_at < connection.expires_at:
             connection.warn_at = connection.expires_at
             connection.control(control.auth_expiring(round(connection.expires_at * 1000)))
+        if wall >= connection.expires_at:
+            connection.finish(Close.TOKEN_EXPIRED)

@@ -136,6 +136,19 @@ async def test_a_renewed_credential_is_told_of_again_in_its_own_time(started):
     assert connection.transport.finished.is_set() is False
 
 
+@pytest.mark.parametrize("life_s", [0.1, 0.8, 1.4, 2, 5])
+async def test_however_short_its_life_a_credential_is_told_of_before_it_ends_the_connection(started, life_s):
+    hub = started()
+    connections = []
+    for _ in range(20):
+        connections.append(connect(hub, expires_at=START + asyncio.get_running_loop().time() + life_s))
+        await asyncio.sleep(0.15)
+    await asyncio.sleep(10)
+    for connection in connections:
+        assert connection.transport.types() == ["auth.expiring"]
+        assert connection.close is Close.TOKEN_EXPIRED
+
+
 async def test_credentials_of_a_short_life_are_told_of_at_half_of_it(started):
     hub = started()
     connection = connect(hub, expires_at=START + 20)
