@@ -54,15 +54,30 @@ export async function problemOf(response) {
  *   signal?: AbortSignal}) => Promise<any>} Call
  */
 
+// What is only read is there at once: a request without an answer went out on a connection that is dead and does not know it.
+const READ_TIMEOUT_MS = 30_000;
+
 /**
  * A function that makes one request and gives the answer's JSON (null when there is none). A 401 is tried once more
- * with a fresh token. Throws Problem; an abort stays an AbortError.
+ * with a fresh token. Throws Problem; an abort stays an AbortError. A GET has 30 seconds.
  * @param {{base?: string, getToken: GetToken, fetch?: typeof globalThis.fetch}} options
  * @returns {Call}
  */
 export function createApi({ base = "", getToken, fetch = globalThis.fetch.bind(globalThis) }) {
   /** @type {Call} */
-  async function call(method, path, { body, headers = {}, signal } = {}) {
+  async function call(method, path, sent = {}) {
+    if (method !== "GET") return once(method, path, sent);
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(), READ_TIMEOUT_MS);
+    try {
+      return await once(method, path, sent, late.signal);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** @param {string} method @param {string} path @param {NonNullable<Parameters<Call>[2]>} sent @param {AbortSignal} [late] */
+  async function once(method, path, { body, headers = {}, signal }, late) {
     /** @param {boolean} refresh */
     const send = async (refresh) => {
       const token = await getToken({ refresh });
@@ -77,7 +92,7 @@ export function createApi({ base = "", getToken, fetch = globalThis.fetch.bind(g
           },
           body: body === undefined ? undefined : JSON.stringify(body),
           cache: "no-store",
-          signal,
+          signal: signal && late ? AbortSignal.any([signal, late]) : (signal ?? late),
         });
       } catch (error) {
         if (signal?.aborted) throw error;
@@ -88,7 +103,8 @@ export function createApi({ base = "", getToken, fetch = globalThis.fetch.bind(g
     if (response.status === 401) response = await send(true);
     if (!response.ok) throw await problemOf(response);
     if (response.status === 204) return null;
-    return response.json().catch(() => {
+    return response.json().catch((error) => {
+      if (signal?.aborted) throw error;
       throw new Problem({ code: "network", title: "The answer broke off or is not JSON", retryable: true });
     });
   }

@@ -263,6 +263,36 @@ test("a gateway that is not there is a retryable Problem", async () => {
   await assert.rejects(call("GET", "/runs"), { code: "network", retryable: true });
 });
 
+test("what is read and not answered, or in part only, is given up; what is sent is waited for", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const turns = () => new Promise((resolve) => setImmediate(resolve));
+  /** @type {(_: unknown, asked?: RequestInit) => Promise<any>} */
+  const silent = (_, asked) => new Promise((_, reject) => asked?.signal?.addEventListener("abort", () => reject(asked.signal?.reason)));
+  /** @type {typeof silent} */
+  const half = async (_, asked) => ({ ok: true, json: () => silent(_, asked) });
+  for (const fetch of [silent, half]) {
+    const call = createApi({ fetch, getToken: async () => null });
+    for (const signal of [undefined, new AbortController().signal]) {
+      const read = assert.rejects(call("GET", "/runs", { signal }), { code: "network", retryable: true });
+      await turns();
+      context.mock.timers.tick(30_000);
+      await read;
+    }
+    const leaving = new AbortController();
+    const sent = assert.rejects(call("POST", "/run", { signal: leaving.signal }), { name: "AbortError" });
+    const read = assert.rejects(call("GET", "/runs", { signal: leaving.signal }), { name: "AbortError" });
+    await turns();
+    leaving.abort();
+    await Promise.all([sent, read]);
+    let over = false;
+    call("POST", "/run").finally(() => (over = true));
+    await turns();
+    context.mock.timers.tick(3_600_000);
+    await turns();
+    assert.equal(over, false);
+  }
+});
+
 test("what may be tried again is, a few times and not for long", async () => {
   const busy = (/** @type {number} */ retry_after_ms) => answer(503, { code: "server.busy", title: "busy", retryable: true, retry_after_ms });
   await playing([busy(1), busy(1), answer(200, { id: "r" })], async (url, asked) => {
