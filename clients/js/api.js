@@ -137,7 +137,12 @@ export async function persist(work, { tries, signal }) {
 /** @param {number} ms @param {AbortSignal} [signal] */
 function pause(ms, signal) {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    signal?.addEventListener("abort", () => (clearTimeout(timer), resolve(null)), { once: true });
+    const go = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", go);
+      resolve(null);
+    };
+    const timer = setTimeout(go, ms);
+    signal?.addEventListener("abort", go);
   });
 }

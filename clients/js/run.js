@@ -163,13 +163,15 @@ export class Run {
    * @returns {Promise<RunState>}
    */
   async finished({ signal } = {}) {
-    let stop = () => {};
-    await new Promise((resolve) => {
-      const check = () => (this.#over || !(this.#joined || this.#reading) || signal?.aborted) && resolve(null);
-      stop = this.#watch({ changed: check });
-      signal?.addEventListener("abort", check);
-      check();
-    });
+    /** @type {(_: null) => void} */
+    let go;
+    const done = new Promise((resolve) => (go = resolve));
+    const check = () => void ((this.#over || !(this.#joined || this.#reading) || signal?.aborted) && go(null));
+    const stop = this.#watch({ changed: check });
+    signal?.addEventListener("abort", check);
+    check();
+    await done;
+    signal?.removeEventListener("abort", check);
     stop();
     signal?.throwIfAborted();
     if (!this.#over) {

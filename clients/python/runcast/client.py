@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractContextManager, aclosing, suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 from pydantic import BaseModel, ConfigDict
@@ -68,7 +68,8 @@ class Client:
             raise ValueError(f"{url!r} is not an http(s) address")
         try:
             address = httpx.URL(url)
-        except httpx.InvalidURL as error:
+            urlsplit(url)  # which looks at brackets, too
+        except (httpx.InvalidURL, ValueError) as error:
             raise ValueError(f"{url!r} is not an address: {error}") from None
         if not address.host or (address.port or 0) > MOST_PORTS:
             raise ValueError(f"{url!r} is not an address")

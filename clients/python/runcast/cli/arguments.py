@@ -97,12 +97,18 @@ class _Commands:
         made = self._add(
             name, help=help, description=help, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        made.add_argument("--url", help="the gateway (RUNCAST_URL, or http://127.0.0.1:8000)")
-        made.add_argument("--token", help="the JWT (RUNCAST_TOKEN, which others on this machine cannot see)")
+        # Before the command, too: what is not said here must not cover what was said there.
+        _where(made, default=argparse.SUPPRESS)
         if run:
             made.add_argument("run", metavar="ID", help="the run")
         self.all[name] = made
         return made
+
+
+def _where(parser: argparse.ArgumentParser, *, default: str | None = None) -> None:
+    parser.add_argument("--url", default=default, help="the gateway (RUNCAST_URL, or http://127.0.0.1:8000)")
+    token = "the JWT (RUNCAST_TOKEN, which others on this machine cannot see)"  # noqa: S105 - words about one
+    parser.add_argument("--token", default=default, help=token)
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
@@ -113,6 +119,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=version("runcast"))
+    _where(parser)
     command = _Commands(parser)
     _start(command("start", "start a run; prints its id"))
     watch = command("watch", "show a run as it goes; prints its result", run=True)
