@@ -157,7 +157,7 @@ test("a token that expires mid-run is renewed and nothing is lost, over each way
 });
 
 test("a gateway that is killed and comes back costs nothing, over each way", { timeout: 60_000 }, async () => {
-  const mortal = await new Gateway().start();
+  const mortal = await new Gateway({ retry_ms: 20 }).start();
   try {
     const seen = await Promise.all(
       Object.values(WAYS).map(async (options) => {
