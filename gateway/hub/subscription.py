@@ -116,7 +116,9 @@ def shape(events: "Sequence[Event]", join: Join, *, max_bytes: int) -> list["Eve
 
 
 class Subscription:
-    __slots__ = ("connection", "cursor", "join", "resume", "state", "topic", "types")
+    """`late`: events that it should begin with were gone when it came."""
+
+    __slots__ = ("connection", "cursor", "join", "late", "resume", "state", "topic", "types")
 
     def __init__(self, connection: "Connection", topic: "Topic", join: Join) -> None:
         self.connection = connection
@@ -124,6 +126,8 @@ class Subscription:
         self.join = join
         self.types = join.types
         self.resume, self.cursor = join.resolve(topic)
+        # Judged now, with the cursor: more may go before the stream starts.
+        self.late = self.resume is Resume.GAP or join.misses_the_beginning(topic, self.cursor)
         self.state = State.BEHIND
 
     @property
@@ -133,7 +137,7 @@ class Subscription:
 
     def start(self) -> None:
         """Say a gap, then send what is missing. To be called once the client knows of the subscription."""
-        if self.join.misses_the_beginning(self.topic, self.cursor) or self.resume is Resume.GAP:
+        if self.late:
             self._say_gap(self.join.after or NO_CURSOR, self.cursor + 1)
         recent = self.topic.remembered(self.cursor)
         # Nothing has to be read, so a client with room is up to date within this turn.

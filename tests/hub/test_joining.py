@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from gateway.hub import Join
 from gateway.hub.subscription import State
 from gateway.wire.cursor import Resume
 from tests.broker.doubles import COMPLETED, begun, finished, keep
@@ -109,3 +110,20 @@ async def test_what_is_forgotten_while_a_read_waits_is_told_of_too(monkeypatch, 
     first = connection.transport.frames()[0]
     assert (first["type"], first["after"], first["from"].partition("-")[2]) == ("gap", "0", str(floor + 1))
     assert connection.transport.offsets() == (list(range(floor + 1, 43)) if replay == "full" else [42])
+
+
+async def test_a_beginning_that_was_gone_is_told_of_although_more_goes_before_the_stream_starts():
+    hub = hub_on()
+    run = await begun(hub._broker)
+    await many(hub, run, 10)
+    floor = await keep(hub._broker, run, max_events=6)
+    await live(hub, run, replay="full")  # what it has read is remembered
+    connection = connect(hub)
+    subscription = await hub.subscribe(connection, await hub._broker.get(run), Join(replay="full"))
+    await keep(hub._broker, run, max_events=3)
+    await join(hub, connect(hub), run)  # somebody else comes to what is left
+    subscription.start()
+    await settled(hub)
+    first, *_ = connection.transport.frames()
+    assert (first["type"], first["after"], first["from"].partition("-")[2]) == ("gap", "0", str(floor + 1))
+    assert connection.transport.offsets() == list(range(floor + 1, 13))
