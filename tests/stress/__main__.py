@@ -12,14 +12,15 @@ import time
 from pathlib import Path
 
 from tests.faults import crowd
-from tests.stress import clients, crash, drain, faults, floods, fuzz, slow, soak
+from tests.stress import clients, crash, drain, faults, floods, fuzz, interleavings, slow, soak
 from tests.stress.round import Outcome
 
 ROUNDS = {
     "faults": faults, "crash": crash, "slow": slow, "drain": drain, "floods": floods, "clients": clients, "fuzz": fuzz,
-    "soak": soak,
+    "interleavings": interleavings, "soak": soak,
 }  # fmt: skip
 SHOWN = 5
+WIDTH = max(map(len, ROUNDS)) + 1
 
 
 async def one(name: str, *, seed: int, scale: float) -> Outcome:
@@ -44,14 +45,18 @@ def main() -> int:
         parser.error(f"no such round: {', '.join(sorted(unknown))}")
     crowd.allow_files()
     wrong = 0
-    print(f"seed {options.seed}, scale {options.scale:g}\n\n{'round':8}{'time':>8}  {'':6}figures", flush=True)
+    print(f"seed {options.seed}, scale {options.scale:g}\n\n{'round':{WIDTH}}{'time':>8}  {'':6}figures", flush=True)
     for name in options.rounds or ROUNDS:
         began = time.monotonic()
         outcome = asyncio.run(one(name, seed=options.seed, scale=options.scale))
         took = f"{time.monotonic() - began:.1f} s"
         lines = outcome.figures + [f"WRONG: {each}" for each in outcome.wrong[:SHOWN]]
         for index, line in enumerate(lines):
-            head = f"{name:8}{took:>8}  {'ok' if not outcome.wrong else 'WRONG':6}" if index == 0 else " " * 24
+            head = (
+                f"{name:{WIDTH}}{took:>8}  {'ok' if not outcome.wrong else 'WRONG':6}"
+                if index == 0
+                else " " * (WIDTH + 16)
+            )
             print(f"{head}{line}", flush=True)
         wrong += len(outcome.wrong)
     return 1 if wrong else 0
