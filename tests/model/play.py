@@ -97,7 +97,7 @@ async def _happen(world: World, viewers: list[Viewer]) -> None:
 
 
 async def _all_done(world: World, who: str, tasks: list[asyncio.Task[None]]) -> None:
-    _, late = await asyncio.wait(tasks, timeout=2 * PATIENCE_S)
+    _, late = await asyncio.wait(tasks, timeout=PATIENCE_S)
     for task in late:
         world.fault(f"{who} hang: {task.get_stack()[-1:]}")
         task.cancel()

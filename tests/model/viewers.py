@@ -97,7 +97,7 @@ class Viewer:
         """Until the stream ends (True), or this viewer has had enough of it."""
         rng, closing = self._world.rng, self._world.closing
         leaves = rng.random() < 0.5
-        while not transport.finished.is_set() or transport.stalled:
+        while (not transport.finished.is_set() or transport.stalled) and not self._world.faults:
             drawn = rng.random()
             if closing.is_set() or 0.15 <= drawn < 0.5:
                 transport.drain()
@@ -108,7 +108,7 @@ class Viewer:
             if leaves and not closing.is_set() and rng.random() < 0.1:
                 return False
             await asyncio.sleep(rng.random() * STEP_S)
-        return True
+        return transport.finished.is_set() and not transport.stalled
 
     def _hear(self, frame: dict[str, Any]) -> None:
         if frame["type"] == "gap":

@@ -21,7 +21,7 @@ from tests.model import pipelines
 from tests.runs.doubles import ALICE, LIMITS, service
 
 T = TypeVar("T")
-PATIENCE_S = 120  # more than all that happens in a world takes
+PATIENCE_S = 30  # more than all that happens in a world takes
 KEPT_EVENTS = 20
 REFUSALS = {
     "start": {"limit.runs"},
