@@ -164,8 +164,9 @@ class SqliteBroker:
     async def get(self, run: str) -> Run | None:
         self._commits.check()
         stream = self._streams.get(run)
-        if stream is not None:
-            return stream.record if stream.visible else None
+        if stream is not None and stream.visible:
+            return stream.record
+        # A run that is being made is listed as soon as it is in the file, a moment before it is settled here.
         return await self._commits.query(queries.find_run, run)
 
     async def page(self, page: Page) -> list[Run]:

@@ -182,3 +182,23 @@ async def test_a_clean_stop_keeps_every_epoch_whatever_the_boot(opened):
     epoch = (await broker.get(run)).epoch
     await broker.close()
     assert (await (await opened(boot="two")).get(run)).epoch == epoch
+
+
+async def test_what_is_listed_is_found_although_its_commit_is_not_settled_yet(opened):
+    broker = await opened()
+    in_turn, settling = broker._commits._in_turn, asyncio.Event()
+
+    async def held(work):
+        done = await in_turn(work)
+        await settling.wait()
+        return done
+
+    broker._commits._in_turn = held
+    making = asyncio.create_task(broker.create(new_run(), [queued()]))
+    while not (listed := await broker.page(Page(EVERYTHING))):
+        await asyncio.sleep(0)
+    found = await broker.get(listed[0].id)
+    settling.set()
+    made, _ = await making
+    assert found is not None
+    assert found.id == made.id

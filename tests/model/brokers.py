@@ -23,7 +23,10 @@ FILE_S = (0, 0, 0, 0.001, 0.004)
 
 
 class UnsteadyMemory(MemoryBroker):
-    """Answers some turns of the loop later than it could. What is said is durable, for all to see, `late_s` later."""
+    """Answers some turns of the loop later than it could. What is said is durable, for all to see, `late_s` later.
+
+    What a run begins with is durable at once; it is the answer that takes longer.
+    """
 
     def __init__(self, rng: random.Random, *, late_s: float, now: Callable[[], float]) -> None:
         super().__init__(now=now)
