@@ -58,6 +58,11 @@ export class Leader {
     this.#follow();
   }
 
+  /** How a run is followed. @param {string} run */
+  link(run) {
+    if (this.#relays.has(run)) this.#tell({ type: "link", run, link: this.#connection });
+  }
+
   /** @param {string} tab */
   #forget(tab) {
     this.#wants.delete(tab);
@@ -76,7 +81,7 @@ export class Leader {
       const known = this.#relays.get(run);
       if (known) {
         this.#tell({ type: "at", run, at: known.last });
-        this.#tell({ type: "link", run, link: this.#connection });
+        this.link(run);
       } else this.#relay(run, cursor);
     }
   }

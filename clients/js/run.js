@@ -48,6 +48,8 @@ export class Run {
   #telling = false;
   /** The state is being read; what comes meanwhile is in it. @type {object | null} */
   #reading = null;
+  /** A gap that was told, and no event after it yet. @type {RunEvent | null} */
+  #lost = null;
 
   /** By `client.run(id)`, not by hand. @param {string} id @param {Owner} owner @param {Partial<RunState>} [known] */
   constructor(id, owner, known) {
@@ -100,7 +102,7 @@ export class Run {
   async *events({ after = null, signal } = {}) {
     let cursor = after;
     /** @type {[event: RunEvent, before: string | null][]} */
-    let queue = [];
+    let queue = this.#lost && !after ? [[this.#lost, null]] : [];
     /** From where the queue goes on; what lies before it is read from the log. */
     let from = this.#over ? null : this.#subscription.cursor;
     let reading = Boolean(after || from || this.#over);
@@ -266,6 +268,10 @@ export class Run {
 
   /** @param {RunEvent} event @param {string | null} before */
   #event(event, before) {
+    this.#lost = null;
+    // What was read after a gap is void when the log was lost once more: without a cursor no gap told of that.
+    const read = parseCursor(this.#state.tail);
+    if (read && !before && read.epoch !== parseCursor(event.id)?.epoch) this.#state = initialState({ id: this.id });
     const { tail } = this.#state;
     const next = apply(this.#state, event);
     const { stages, inputs } = next;
@@ -295,7 +301,7 @@ export class Run {
   async #gap(gap) {
     this.#reading = null;
     const empty = (this.#state = Object.freeze(initialState({ id: this.id })));
-    this.#say(gap, null);
+    this.#say((this.#lost = gap), null);
     // When all is held from the first event on, the events tell it all.
     if (parseCursor(gap.from)?.offset === 1) return;
     const read = await this.#owner.call("GET", this.#path);

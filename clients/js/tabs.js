@@ -100,7 +100,11 @@ class Tabs {
     const { patience } = this.#near;
     /** @type {Part} */
     const part = (this.#part = { channel, ending, known: false });
-    channel.onmessage = ({ data }) => this.#hear(data);
+    channel.onmessage = ({ data }) => {
+      this.#hear(data);
+      // A tab that hung may say how its own connection is before it knows that it leads no more.
+      if (data.type === "link") this.#leader?.link(data.run);
+    };
     this.#heardAt = Date.now();
     const watch = setInterval(() => {
       if (this.#leader) this.#tell({ type: "alive" });

@@ -136,3 +136,36 @@ test("an iteration of a run that is over by the state after a gap goes to the en
   for await (const { id, type } of run.events()) seen.push(id ?? type);
   assert.deepEqual(seen, ["a-5", "a-6", "a-7", "a-8", "a-9"]);
 });
+
+test("an iteration that begins while the state is read after a gap is told of the gap", LIMIT, async (t) => {
+  let reading = false;
+  let readable = false;
+  const run = following(t, async ({ url }) => {
+    if (!isState(url)) return stream(GAP, words(5, 6), event(7, "run.completed"));
+    reading = true;
+    await until(() => readable);
+    return stateAt(7, "completed");
+  });
+  run.subscribe(() => {});
+  await until(() => reading);
+  /** @type {string[]} */
+  const seen = [];
+  const iteration = (async () => {
+    for await (const { id, type } of run.events()) seen.push(id ?? type);
+  })();
+  readable = true;
+  await iteration;
+  assert.deepEqual(seen, ["gap", "a-6", "a-7"]);
+});
+
+test("a state that was read after a gap is void when the log was lost once more", LIMIT, async (t) => {
+  let opened = 0;
+  const run = following(t, ({ url }) => {
+    if (isState(url)) return stateAt(7);
+    // It breaks when the state was read; the client has no cursor, so nothing tells it of the other epoch.
+    return opened++ ? stream({ ...words(1, 2), id: "b-2" }) : broken(GAP);
+  });
+  run.subscribe(() => {});
+  await until(() => run.state.tail === "b-2");
+  assert.equal(run.state.blocks["b"], "1,2,");
+});

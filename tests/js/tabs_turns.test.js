@@ -168,3 +168,16 @@ test("a tab without a document watches over its leader all the same", LIMIT, asy
   run.subscribe(() => {});
   await until(() => stolen && run.connection.status === "connected");
 });
+
+test("a tab that hung and takes itself for the leader does not mislead the others for long", LIMIT, async (t) => {
+  const { client, locks, say, heard } = beside(t, () => stream());
+  const run = client.run("r");
+  run.subscribe(() => {});
+  locks.release(LEADER);
+  await until(() => run.connection.status === "connected");
+  heard.length = 0;
+  const link = { transport: /** @type {const} */ ("sse"), retry_in_ms: null, reason: null, problem: null };
+  say({ type: "link", run: "r", link: { ...link, status: "connecting" } });
+  await until(() => heard.some((word) => word.type === "link" && word.link.status === "connected"));
+  await until(() => run.connection.status === "connected");
+});
