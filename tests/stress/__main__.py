@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 
 from tests.faults import crowd
-from tests.stress import clients, crash, drain, faults, floods, fuzz, interleavings, slow, soak
+from tests.stress import clients, crash, drain, faults, floods, fuzz, interleavings, models, slow, soak
 from tests.stress.round import Outcome
 
 ROUNDS = {
     "faults": faults, "crash": crash, "slow": slow, "drain": drain, "floods": floods, "clients": clients, "fuzz": fuzz,
-    "interleavings": interleavings, "soak": soak,
+    "interleavings": interleavings, "models": models, "soak": soak,
 }  # fmt: skip
 SHOWN = 5
 WIDTH = max(map(len, ROUNDS)) + 1

@@ -116,7 +116,7 @@ export class Clock {
 
   /** @param {number} at @param {Task} task */
   #add(at, task) {
-    const timer = { ...task, at, due: at, cancelled: false };
+    const timer = Object.assign(task, { at, due: at, cancelled: false });
     this.#insert(timer);
     return timer;
   }
@@ -141,5 +141,5 @@ export class Clock {
 
 /** Until all that happens without a timer has happened. */
 async function quiet() {
-  for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => afterThis(resolve));
+  await new Promise((resolve) => afterThis(resolve));
 }
