@@ -17,6 +17,8 @@ import { AsyncLocalStorage } from "node:async_hooks";
 const START = Date.UTC(2030, 0);
 /** A client that tries again and again without a pause would never let the time go on. */
 const MOST_STEPS = 500_000;
+/** One that does so at once would never give anybody a turn. */
+const MOST_LOOKS = 100_000;
 
 const real = { setTimeout, setInterval, clearTimeout, clearInterval, now: Date.now, random: Math.random };
 const afterThis = globalThis.setImmediate;
@@ -38,6 +40,8 @@ export class Clock {
   /** In the order in which they are due. @type {Timer[]} */
   #timers = [];
   #steps = 0;
+  /** At the time, since it went on. */
+  #looks = 0;
 
   /** Milliseconds since the beginning. */
   get passed() {
@@ -81,6 +85,7 @@ export class Clock {
         continue;
       }
       if (++this.#steps > MOST_STEPS) throw new Error(`more than ${MOST_STEPS} things happened`);
+      this.#looks = 0;
       inTab(next.tab, next.work);
       if (next.every !== null && !next.cancelled) this.#again(next, this.now + next.every);
       await quiet();
@@ -102,7 +107,10 @@ export class Clock {
     const setInterval = (run, ms) => set(ms, ms, run);
     const clear = (/** @type {Timer | undefined} */ timer) => void (timer && (timer.cancelled = true));
     Object.assign(globalThis, { setTimeout, setInterval, clearTimeout: clear, clearInterval: clear });
-    Date.now = () => Math.floor(this.now);
+    Date.now = () => {
+      if (++this.#looks > MOST_LOOKS) throw new Error(`looked at the time ${MOST_LOOKS} times while it stood still`);
+      return Math.floor(this.now);
+    };
     Math.random = random;
     try {
       await work();

@@ -20,6 +20,7 @@ import { socketsOf } from "./websocket.js";
  */
 
 const LATENCY_MS = 60;
+const STUTTERS = 0.05;
 
 export class Gateway {
   calm = false;
@@ -45,6 +46,11 @@ export class Gateway {
 
   latency() {
     return Math.max(0, this.#world.random() - 0.2) * LATENCY_MS;
+  }
+
+  /** Whether it says the last event again. */
+  stutters() {
+    return this.#world.unlucky(STUTTERS);
   }
 
   /** @param {Token} token */

@@ -95,6 +95,11 @@ export class Log {
     return replay === "full" ? events : folded(events);
   }
 
+  /** The event at an offset that is held. @param {number} offset */
+  eventAt(offset) {
+    return /** @type {LogEvent} */ (this.#events[offset - this.floor - 1]);
+  }
+
   /** What `GET /runs/{id}` answers. */
   state() {
     const blocks = this.text ? { [BLOCK]: this.text } : {};

@@ -1,7 +1,8 @@
 // A connection as the gateway has it, whatever its transport, and the runs that it streams.
 //
 // Modelled: heartbeats; a slow client, for whom nothing is queued and the log is read when it has room; a lost log,
-// which ends the connection; and that each end may be known to one side alone.
+// which ends the connection; the last event said again, which a client drops; and that each end may be known to one
+// side alone.
 
 /** @typedef {import("./gateway.js").Gateway} Gateway */
 /** @typedef {import("./log.js").Log} Log */
@@ -123,6 +124,7 @@ class Feed {
     this.#replay = replay;
     log.watchers.add(this.pump);
     if (gap) served.send(log.gap(after));
+    else if (at > log.floor && served.gateway.stutters()) served.send(log.eventAt(at));
   }
 
   pump = () => {
