@@ -98,6 +98,7 @@ class Model {
     if (world.odds(0.3)) this.#closeAll();
     else for (const run of RUNS) this.#log(run).append("run.completed");
     await world.eventually(() => this.#all.map((one) => one.lacking()).find(Boolean));
+    this.#pages.filter(isFrozen).forEach((page) => this.#kill(page));
     for (const page of this.#pages) for (const one of page.watchers) if (!one.stopped) inTab(page, () => one.stop());
     await world.eventually(() => this.#kept);
     await world.nothingLeft();
@@ -107,12 +108,14 @@ class Model {
   get #troubles() {
     return [
       [2.5, () => this.#kill(this.#world.one(this.#pages))],
-      [2, () => this.#hang(this.#world.one(this.#pages))],
+      [2, () => this.#hang(this.#world.one(this.#pages), this.#world.below(HUNG_MS))],
+      [0.5, () => this.#pages.some(isFrozen) || this.#hang(this.#world.one(this.#pages), Infinity)],
     ];
   }
 
+  /** Those that can be asked. */
   get #all() {
-    return this.#pages.flatMap(({ watchers }) => [...watchers]);
+    return this.#pages.flatMap((page) => (isFrozen(page) ? [] : [...page.watchers]));
   }
 
   /** What is still there though nobody watches. */
@@ -206,21 +209,25 @@ class Model {
     this.#open();
   }
 
-  /** @param {Page} page */
-  #hang(page) {
-    const ms = this.#world.below(HUNG_MS);
+  /** @param {Page} page @param {number} ms */
+  #hang(page, ms) {
     this.#world.say(`tab ${page.id} hangs for ${ms} ms`);
     this.#browser.hang(page, ms);
   }
 
   #lacking() {
-    const { open, followed } = this.#world.gateway;
     const lack = this.#all.map((one) => one.lacking()).find(Boolean);
     if (lack) return lack;
-    if (open.size > 1) return `${open.size} connections are open: ${[...open]}`;
-    const vain = [...followed].find((run) => !this.#pages.some((page) => page.watching(run).length));
+    const served = [...this.#world.gateway.open].filter(({ tab }) => !tab || !isFrozen(tab));
+    if (served.length > 1) return `${served.length} connections are open: ${served}`;
+    const vain = served.flatMap(({ feeds }) => [...feeds.keys()]).find((run) => !this.#pages.some((page) => page.watching(run).length));
     return vain && `${vain} is followed for nobody`;
   }
+}
+
+/** It hangs for good; the others must do without it. @param {{hungUntil: number}} tab */
+function isFrozen({ hungUntil }) {
+  return hungUntil === Infinity;
 }
 
 /** @param {number} tabs */

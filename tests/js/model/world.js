@@ -18,6 +18,8 @@ const STEPS = 60;
 /** More than a client's longest delay, and than it takes a long-poll for dead. */
 const CALM_MS = 90_000;
 const SILENCE_MS = 100_000;
+/** Enough for what is under way, and less than any watch over a connection. */
+const ENDING_MS = 800;
 /** @type {readonly (readonly Transport[])[]} */
 const WAYS = [["sse"], ["websocket"], ["poll"], ["sse", "websocket", "poll"]];
 
@@ -98,10 +100,9 @@ export class World {
   /** Nobody wants anything any more. */
   async nothingLeft() {
     const { clock, gateway } = this;
-    await this.eventually(() => {
-      if (gateway.open.size) return `connections are left open: ${[...gateway.open]}`;
-      return clock.left > 0 && `${clock.left} timers are left`;
-    });
+    await this.eventually(() => gateway.open.size > 0 && `connections are left open: ${[...gateway.open]}`);
+    await clock.advance(ENDING_MS);
+    if (clock.left) this.broken(`${clock.left} timers are left`);
     const { requests } = gateway;
     await clock.advance(SILENCE_MS);
     if (gateway.requests !== requests) this.broken("requests are made for nobody");
