@@ -15,6 +15,7 @@ import { currentTab } from "./clock.js";
  * @property {() => unknown} callback
  * @property {(value: unknown) => void} resolve
  * @property {(reason: unknown) => void} reject
+ * @property {import("./clock.js").Wire} wire what the tab is told of it, in order
  * @property {"asked" | "waits" | "held" | "over"} state
  */
 
@@ -124,8 +125,10 @@ class Locks {
   request(name, { signal, steal = false }, callback) {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason);
+      const tab = currentTab();
+      const wire = this.#world.clock.wire(tab);
       /** @type {Request} */
-      const request = { name, tab: currentTab(), callback, resolve, reject, state: "asked" };
+      const request = { name, tab, wire, callback, resolve, reject, state: "asked" };
       signal?.addEventListener("abort", () => this.#giveUp(request, signal.reason));
       this.#wire(latency(this.#world), () => {
         if (request.tab?.dead || request.state === "over") return;
@@ -160,7 +163,7 @@ class Locks {
     const robbed = this.#held.get(request.name);
     if (robbed) {
       robbed.state = "over";
-      this.#world.clock.later(latency(this.#world), () => robbed.reject(new Error("stolen")), robbed.tab);
+      robbed.wire(latency(this.#world), () => robbed.reject(new Error("stolen")));
     }
     this.#grant(request);
   }
@@ -187,7 +190,7 @@ class Locks {
       }
       released();
     };
-    this.#world.clock.later(latency(this.#world), () => void run(), request.tab);
+    request.wire(latency(this.#world), () => void run());
   }
 
   /** @param {Request} request */

@@ -54,6 +54,11 @@ class Page {
     for (const run of RUNS) this.runs.set(run, this.client.run(run));
   }
 
+  /** From a tab that hangs for good the others hear no end. @param {string} id */
+  wants(id) {
+    return isFrozen(this) ? [...this.watchers].some(({ run }) => run.id === id) : this.watching(id).length > 0;
+  }
+
   /** @param {string} id @returns {Watcher[]} */
   watching(id) {
     return [...this.watchers].filter(({ run, stopped, done }) => run.id === id && !stopped && !done);
@@ -100,6 +105,7 @@ class Model {
     await world.eventually(() => this.#all.map((one) => one.lacking()).find(Boolean));
     this.#pages.filter(isFrozen).forEach((page) => this.#kill(page));
     for (const page of this.#pages) for (const one of page.watchers) if (!one.stopped) inTab(page, () => one.stop());
+    await world.clock.advance(HUNG_MS); // whoever hangs has things to end
     await world.eventually(() => this.#kept);
     await world.nothingLeft();
   }
@@ -220,7 +226,7 @@ class Model {
     if (lack) return lack;
     const served = [...this.#world.gateway.open].filter(({ tab }) => !tab || !isFrozen(tab));
     if (served.length > 1) return `${served.length} connections are open: ${served}`;
-    const vain = served.flatMap(({ feeds }) => [...feeds.keys()]).find((run) => !this.#pages.some((page) => page.watching(run).length));
+    const vain = served.flatMap(({ feeds }) => [...feeds.keys()]).find((run) => !this.#pages.some((page) => page.wants(run)));
     return vain && `${vain} is followed for nobody`;
   }
 }
