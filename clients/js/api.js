@@ -67,17 +67,22 @@ export function createApi({ base = "", getToken, fetch = globalThis.fetch.bind(g
   /** @type {Call} */
   async function call(method, path, sent = {}) {
     if (method !== "GET") return once(method, path, sent);
-    const late = new AbortController();
-    const timer = setTimeout(() => late.abort(), READ_TIMEOUT_MS);
+    const { signal } = sent;
+    const ending = new AbortController();
+    const end = () => ending.abort(signal?.reason);
+    const timer = setTimeout(end, READ_TIMEOUT_MS);
+    signal?.addEventListener("abort", end);
+    if (signal?.aborted) end();
     try {
-      return await once(method, path, sent, late.signal);
+      return await once(method, path, sent, ending.signal);
     } finally {
       clearTimeout(timer);
+      signal?.removeEventListener("abort", end);
     }
   }
 
-  /** @param {string} method @param {string} path @param {NonNullable<Parameters<Call>[2]>} sent @param {AbortSignal} [late] */
-  async function once(method, path, { body, headers = {}, signal }, late) {
+  /** @param {string} method @param {string} path @param {NonNullable<Parameters<Call>[2]>} sent @param {AbortSignal} [ending] */
+  async function once(method, path, { body, headers = {}, signal }, ending) {
     /** @param {boolean} refresh */
     const send = async (refresh) => {
       const token = await getToken({ refresh });
@@ -92,7 +97,7 @@ export function createApi({ base = "", getToken, fetch = globalThis.fetch.bind(g
           },
           body: body === undefined ? undefined : JSON.stringify(body),
           cache: "no-store",
-          signal: signal && late ? AbortSignal.any([signal, late]) : (signal ?? late),
+          signal: ending ?? signal,
         });
       } catch (error) {
         if (signal?.aborted) throw error;
