@@ -54,10 +54,13 @@ def open_file(path: Path, *, durable: bool, boot: str) -> Opened:
     try:
         opened.append(write := _connect(path))
         write.execute("PRAGMA journal_mode=WAL")
-        write.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        # A loss of power must not take back that the file was opened, or the next start would believe in a clean stop.
+        write.execute("PRAGMA synchronous=FULL")
         _migrate(write)
         move(write)
         _look_into_last_stop(write, durable=durable, boot=boot)
+        if not durable:
+            write.execute("PRAGMA synchronous=NORMAL")
         opened.append(read := _connect(path))
         read.execute("PRAGMA query_only=ON")
     except BaseException:

@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from gateway.broker import Key, Page, Producer, Snapshot, SqliteBroker
+from gateway.broker import Key, Page, Producer, Snapshot, SqliteBroker, sqlite_file
 from gateway.errors import Conflict
 from gateway.wire import json
 from gateway.wire.status import Status
@@ -202,3 +202,19 @@ async def test_what_is_listed_is_found_although_its_commit_is_not_settled_yet(op
     made, _ = await making
     assert found is not None
     assert found.id == made.id
+
+
+async def test_that_a_file_is_open_is_on_the_disk_before_anything_is_said(opened, monkeypatch):
+    """Else a loss of power takes that back with the first events, and they are missing under the old epoch."""
+    synced = []
+    look = sqlite_file._look_into_last_stop
+
+    def noted(write, **more):
+        synced.append(write.execute("PRAGMA synchronous").fetchone()[0])
+        look(write, **more)
+
+    monkeypatch.setattr(sqlite_file, "_look_into_last_stop", noted)
+    for durable, afterwards in ((False, 1), (True, 2)):
+        broker = await opened(f"{durable}.db", durable=durable)
+        assert broker._commits.check().write.execute("PRAGMA synchronous").fetchone() == (afterwards,)
+    assert synced == [2, 2]
