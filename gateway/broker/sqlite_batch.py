@@ -108,14 +108,14 @@ def keep(
 ) -> tuple[int, int]:
     """Store a snapshot and delete the oldest events beyond the caps; the new floor and how many bytes went.
 
-    `fresh`: what is not yet at this run's place.
+    `fresh`: what was not yet at this run's place when this was asked for. Another keeping may have come first.
     """
     row = write.execute("SELECT number, floor FROM runs WHERE id = ?", (run,)).fetchone()
     if row is None:
         return 0, 0
     number, floor = row
     write.execute("BEGIN IMMEDIATE")
-    place(write, number, fresh)
+    place(write, number, [event for event in fresh if event.offset > floor])
     tail, held = write.execute("SELECT max(offset), sum(length(json)) FROM events WHERE run = ?", (number,)).fetchone()
     cut = min(max(floor, (tail or 0) - max_events, _over(write, number, max_bytes) if (held or 0) > max_bytes else 0),
               snapshot.offset, (tail or 1) - 1)  # fmt: skip

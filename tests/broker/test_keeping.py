@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.broker import MemoryBroker, Snapshot, SqliteBroker
-from tests.broker.doubles import LOTS, Recording, begun, everything, finished, in_loop, keep, says
+from tests.broker.doubles import LOTS, Recording, begun, everything, finished, in_loop, keep, outcomes, says
 from tests.wire.doubles import FEW
 
 
@@ -87,6 +87,16 @@ async def test_the_beginning_of_a_finished_run_can_go_too(broker):
     assert await keep(broker, run, max_events=1) == 2
     record = await broker.get(run)
     assert (record.floor, record.tail, record.summary) == (2, 3, b"{}")
+
+
+@pytest.mark.parametrize("caps", [(5, 5), (5, 3), (3, 5)])
+async def test_keepings_side_by_side_forget_what_they_forget_one_after_the_other(broker, caps):
+    run = await begun(broker)
+    await broker.append(run, [says("a" * n) for n in range(10)])
+    floors = await outcomes(*(keep(broker, run, max_events=cap) for cap in caps))
+    held = await everything(broker, run)
+    assert [event.offset for event in held] == list(range(13 - min(caps), 13))
+    assert (floors[-1], broker.weigh(run)) == (12 - min(caps), (min(caps), weight(held)))
 
 
 def test_any_keeping_leaves_the_longest_end_that_may_be_held(tmp_path_factory):
