@@ -72,7 +72,7 @@ class SqliteBroker:
         self._next_number = await self._commits.query(queries.next_number)
         for kept in await self._commits.query(queries.open_runs):
             stream = self._remember(kept.number, kept.record, tail=kept.record.tail, status=kept.record.status)
-            stream.bytes = kept.bytes
+            stream.bytes, stream.recorded = kept.bytes, kept.recorded
             stream.producers.update(kept.producers)
 
     async def close(self) -> None:
@@ -204,8 +204,7 @@ class SqliteBroker:
             self._commits.journal.placed(run, fresh[-1].offset)
         stream = self._streams.get(run)
         if stream is not None:
-            stream.floor = floor
-            stream.bytes -= gone
+            stream.forgot(floor, gone)
         return floor
 
     def weigh(self, run: str) -> tuple[int, int]:

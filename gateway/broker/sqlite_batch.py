@@ -13,14 +13,22 @@ from gateway.wire.events import Event
 from gateway.wire.status import Status
 
 ERASED_AT_ONCE = 2000
+_STATUS = "UPDATE runs SET status = ?, tail = ?, started_at = ?, finished_at = ?, bytes = bytes + ? WHERE number = ?"
 
 
 class OpenStream(Stream):
-    """A stream with its run's record as it stands in the file."""
+    """A stream with its run's record as it stands in the file. `recorded`: what of `bytes` that record knows of."""
 
     made: Run
     number: int
     started_at: int | None = None
+    recorded: int = 0
+
+    def forgot(self, floor: int, gone: int) -> None:
+        """So many bytes are not held any more, and the record knows it."""
+        self.floor = floor
+        self.bytes -= gone
+        self.recorded -= gone
 
     @property
     def record(self) -> Run:
@@ -62,12 +70,10 @@ class Batch:
         self._statements.append(("INSERT INTO requests VALUES (?, ?, ?, ?, ?)", (number, *producer, offset)))
 
     def status(self, stream: OpenStream, status: Status, *, finished_at: int | None) -> None:
-        self._statuses.append(
-            (
-                "UPDATE runs SET status = ?, tail = ?, started_at = ?, finished_at = ?, bytes = ? WHERE number = ?",
-                (status, stream.tail, stream.started_at, finished_at, stream.bytes, stream.number),
-            )
-        )
+        # Only what has come since the last time: of the rest some may just now be forgotten.
+        more, stream.recorded = stream.bytes - stream.recorded, stream.bytes
+        values = (status, stream.tail, stream.started_at, finished_at, more, stream.number)
+        self._statuses.append((_STATUS, values))
 
     def events(self, stream: OpenStream, events: list[Event]) -> None:
         """The list becomes the batch's own."""
@@ -140,7 +146,7 @@ def _delete_upto(write: sqlite3.Connection, number: int, cut: int) -> int:
         "SELECT sum(length(json)) FROM events WHERE run = ? AND offset <= ?", (number, cut)
     ).fetchone()[0]
     write.execute("DELETE FROM events WHERE run = ? AND offset <= ?", (number, cut))
-    write.execute("UPDATE runs SET floor = ?, bytes = max(0, bytes - ?) WHERE number = ?", (cut, gone or 0, number))
+    write.execute("UPDATE runs SET floor = ?, bytes = bytes - ? WHERE number = ?", (cut, gone or 0, number))
     return gone or 0
 
 

@@ -27,19 +27,20 @@ def next_number(read: sqlite3.Connection) -> int:
 
 
 class OpenRun(NamedTuple):
-    """An unfinished run as the file has it. `producers`: each one's `(epoch, seq)`."""
+    """An unfinished run as the file has it. `recorded`: `bytes` as its record says; `producers`: `(epoch, seq)`."""
 
     number: int
     record: Run
     bytes: int
+    recorded: int
     producers: dict[str, tuple[int, int]]
 
 
 def open_runs(read: sqlite3.Connection) -> list[OpenRun]:
     """Every unfinished run; the record's tail is the real one."""
-    numbers = [row[0] for row in read.execute("SELECT number FROM runs WHERE finished_at IS NULL")]
+    numbers = read.execute("SELECT number, bytes FROM runs WHERE finished_at IS NULL").fetchall()
     found = []
-    for number in numbers:
+    for number, recorded in numbers:
         row = read.execute(f"{_SELECT} WHERE number = ?", (number,)).fetchone()
         tail, size = read.execute(
             "SELECT max(offset), coalesce(sum(length(json)), 0) FROM events WHERE run = ?", (number,)
@@ -50,7 +51,8 @@ def open_runs(read: sqlite3.Connection) -> list[OpenRun]:
             (number,),
         )
         values = dict(zip(Run.__dataclass_fields__, _values(row), strict=True)) | {"tail": tail or 0}
-        found.append(OpenRun(number, Run(**values), size, {name: (epoch, seq) for name, epoch, seq in producers}))
+        latest = {name: (epoch, seq) for name, epoch, seq in producers}
+        found.append(OpenRun(number, Run(**values), size, recorded, latest))
     return found
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.broker import MemoryBroker, Snapshot, SqliteBroker
-from tests.broker.doubles import LOTS, Recording, begun, everything, finished, in_loop, keep, outcomes, says
+from tests.broker.doubles import COMPLETED, LOTS, Recording, begun, everything, finished, in_loop, keep, outcomes, says
 from tests.wire.doubles import FEW
 
 
@@ -53,6 +53,16 @@ async def test_the_total_is_the_bytes_of_all_events_held(broker):
         assert await broker.total_bytes() == await weighed()
     await broker.erase(runs.pop())
     assert await broker.total_bytes() == await weighed()
+
+
+async def test_the_total_is_right_when_a_run_forgets_while_it_ends(broker):
+    for first in (True, False):
+        run = await begun(broker)
+        await broker.append(run, [says("a" * 300) for _ in range(8)])
+        forgetting, ending = keep(broker, run, max_events=3), broker.append(run, [COMPLETED])
+        await outcomes(*((forgetting, ending) if first else (ending, forgetting)))
+        assert await broker.total_bytes() == weight(await everything(broker, run))
+        await broker.erase(run)
 
 
 async def test_what_was_forgotten_is_gone_and_the_rest_keeps_its_offsets(broker):

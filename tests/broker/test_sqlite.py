@@ -68,6 +68,20 @@ async def test_a_run_goes_on_after_reopening_without_a_hole_and_under_the_same_e
     assert (str(cursor), sink.offsets) == (f"{position.epoch}-5", [5])
 
 
+async def test_the_total_is_right_for_a_run_that_forgot_and_ended_in_another_process(opened):
+    broker = await opened()
+    run = await begun(broker)
+    await broker.append(run, [says("a" * 300) for _ in range(8)])
+    await keep(broker, run, max_events=3)
+    await broker.append(run, [says("b")])
+    await broker.close()
+    broker = await opened()
+    await keep(broker, run, max_events=2)
+    await broker.append(run, [says("c"), COMPLETED])
+    held = await everything(broker, run)
+    assert await broker.total_bytes() == sum(len(event.json) for event in held)
+
+
 async def test_a_file_belongs_to_one_broker_at_a_time(opened):
     broker = await opened()
     second = SqliteBroker(broker._path)
