@@ -198,11 +198,11 @@ class SqliteBroker:
         return await self._commits.query(queries.find_past, run)
 
     async def keep(self, run: str, snapshot: Snapshot, *, max_events: int, max_bytes: int) -> int:
-        fresh = self._commits.journal.of(run)
-        floor, gone = await self._commits.change(keep, run, fresh, snapshot, max_events, max_bytes)
+        fresh, stream = self._commits.journal.of(run), self._streams.get(run)
+        unrecorded = stream.bytes - stream.recorded if stream is not None else 0
+        floor, gone = await self._commits.change(keep, run, fresh, unrecorded, snapshot, max_events, max_bytes)
         if fresh:
             self._commits.journal.placed(run, fresh[-1].offset)
-        stream = self._streams.get(run)
         if stream is not None:
             stream.forgot(floor, gone)
         return floor

@@ -108,6 +108,7 @@ def keep(
     write: sqlite3.Connection,
     run: str,
     fresh: Sequence[Event],
+    unrecorded: int,
     snapshot: Snapshot,
     max_events: int,
     max_bytes: int,
@@ -115,30 +116,33 @@ def keep(
     """Store a snapshot and delete the oldest events beyond the caps; the new floor and how many bytes went.
 
     `fresh`: what was not yet at this run's place when this was asked for. Another keeping may have come first.
+    `unrecorded`: the bytes that are held and not in the run's record. What stays is not looked at: it may be a lot.
     """
-    row = write.execute("SELECT number, floor FROM runs WHERE id = ?", (run,)).fetchone()
+    row = write.execute("SELECT number, floor, bytes FROM runs WHERE id = ?", (run,)).fetchone()
     if row is None:
         return 0, 0
-    number, floor = row
+    number, floor, recorded = row
     write.execute("BEGIN IMMEDIATE")
     place(write, number, [event for event in fresh if event.offset > floor])
-    tail, held = write.execute("SELECT max(offset), sum(length(json)) FROM events WHERE run = ?", (number,)).fetchone()
-    cut = min(max(floor, (tail or 0) - max_events, _over(write, number, max_bytes) if (held or 0) > max_bytes else 0),
-              snapshot.offset, (tail or 1) - 1)  # fmt: skip
+    tail = write.execute("SELECT max(offset) FROM events WHERE run = ?", (number,)).fetchone()[0] or 1
+    over = _oldest(write, number, recorded + unrecorded - max_bytes, tail)
+    cut = min(max(floor, tail - max_events, over), snapshot.offset, tail - 1)
     write.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)", (number, *snapshot))
     gone = _delete_upto(write, number, cut) if cut > floor else 0
     write.execute("COMMIT")
     return max(cut, floor), gone
 
 
-def _over(write: sqlite3.Connection, number: int, max_bytes: int) -> int:
-    """The last offset whose event, with all later ones, is more than may be held."""
-    over: int | None = write.execute(
-        "SELECT max(offset) FROM (SELECT offset, sum(length(json)) OVER (ORDER BY offset DESC) AS held"
-        " FROM events WHERE run = ?) WHERE held > ?",
-        (number, max_bytes),
-    ).fetchone()[0]
-    return over or 0
+def _oldest(write: sqlite3.Connection, number: int, bytes: int, tail: int) -> int:
+    """The first offset whose event, with all earlier ones, has so many bytes; `tail` when all have less."""
+    if bytes <= 0:
+        return 0
+    row = write.execute(
+        "SELECT offset FROM (SELECT offset, sum(length(json)) OVER (ORDER BY offset) AS gone FROM events"
+        " WHERE run = ?) WHERE gone >= ? LIMIT 1",
+        (number, bytes),
+    ).fetchone()
+    return row[0] if row else tail
 
 
 def _delete_upto(write: sqlite3.Connection, number: int, cut: int) -> int:

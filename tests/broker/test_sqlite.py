@@ -82,6 +82,21 @@ async def test_the_total_is_right_for_a_run_that_forgot_and_ended_in_another_pro
     assert await broker.total_bytes() == sum(len(event.json) for event in held)
 
 
+async def test_keeping_looks_at_what_goes_and_not_at_what_stays(opened):
+    """A run at its caps forgets a little every second, and commits wait for that."""
+    broker = await opened()
+    run = await begun(broker)
+    await broker.append(run, [says("a" * 200) for _ in range(20_000)])
+    await keep(broker, run)
+    write, rounds = broker._commits.check().write, []
+    write.set_progress_handler(lambda: rounds.append(None), 1000)
+    held = broker.weigh(run)[1]
+    assert await keep(broker, run, max_events=20_000) == 2
+    assert await keep(broker, run, max_bytes=held - 1000) > 2
+    write.set_progress_handler(None, 0)
+    assert len(rounds) < 5
+
+
 async def test_a_file_belongs_to_one_broker_at_a_time(opened):
     broker = await opened()
     second = SqliteBroker(broker._path)
