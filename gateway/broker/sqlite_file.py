@@ -15,7 +15,7 @@ from gateway.broker.sqlite_journal import move
 from gateway.broker.stream import new_epoch
 
 # Each takes the file from one version to the next.
-SCRIPTS = ("schema.sql", "journal.sql", "revocations.sql", "pasts.sql")
+SCRIPTS = ("schema.sql", "journal.sql", "revocations.sql", "pasts.sql", "indexes.sql")
 ERRORS = (sqlite3.Error, OSError)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 

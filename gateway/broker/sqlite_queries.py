@@ -62,7 +62,7 @@ def finished_bytes(read: sqlite3.Connection) -> int:
 
 
 def oldest_finished(read: sqlite3.Connection, limit: int) -> list[Run]:
-    rows = read.execute(f"{_SELECT} WHERE finished_at IS NOT NULL ORDER BY finished_at LIMIT ?", (limit,))
+    rows = read.execute(f"{_SELECT} WHERE finished_at IS NOT NULL ORDER BY finished_at, number LIMIT ?", (limit,))
     return [Run(*_values(row)) for row in rows]
 
 

@@ -63,7 +63,10 @@ async def test_a_file_of_an_earlier_version_gets_a_place_for_it_and_keeps_its_ru
     run = await begun(first)
     await first.close()
     with sqlite3.connect(tmp_path / "log.db") as old:
-        old.executescript("ALTER TABLE snapshots DROP COLUMN past; DROP TABLE revocations; PRAGMA user_version=2;")
+        old.executescript(
+            "ALTER TABLE snapshots DROP COLUMN past; DROP TABLE revocations; DROP INDEX keys_by_run;"
+            " PRAGMA user_version=2;"
+        )
     old.close()
     again = await opened()
     assert [record.id for record in await again.unfinished()] == [run]

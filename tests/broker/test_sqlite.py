@@ -8,6 +8,7 @@ import sqlite3
 import pytest
 
 from gateway.broker import Key, Page, Producer, Snapshot, SqliteBroker, sqlite_file
+from gateway.broker import sqlite_queries as queries
 from gateway.errors import Conflict
 from gateway.wire import json
 from gateway.wire.status import Status
@@ -247,3 +248,18 @@ async def test_that_a_file_is_open_is_on_the_disk_before_anything_is_said(opened
         broker = await opened(f"{durable}.db", durable=durable)
         assert broker._commits.check().write.execute("PRAGMA synchronous").fetchone() == (afterwards,)
     assert synced == [2, 2]
+
+
+async def test_the_total_is_read_from_an_index_and_a_run_takes_its_keys_along_by_one(opened):
+    """Both are asked of every finished run, again and again, and beside the index lie the inputs."""
+    write = (await opened())._commits.check().write
+    asked = []
+    write.set_trace_callback(asked.append)
+    queries.finished_bytes(write)
+    write.set_trace_callback(None)
+    assert "COVERING INDEX" in plan(write, asked[0])
+    assert "INDEX keys_by_run" in plan(write, "DELETE FROM keys WHERE run = 1")  # as the foreign key does
+
+
+def plan(read, question: str) -> str:
+    return " ".join(row[3] for row in read.execute(f"EXPLAIN QUERY PLAN {question}"))
