@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from gateway.broker import Key, Page, Producer, Snapshot, SqliteBroker, sqlite_file
+from gateway.broker import Key, Page, Producer, Snapshot, SqliteBroker, Visible, sqlite_file
 from gateway.broker import sqlite_queries as queries
 from gateway.errors import Conflict
 from gateway.wire import json
@@ -259,6 +259,22 @@ async def test_the_total_is_read_from_an_index_and_a_run_takes_its_keys_along_by
     write.set_trace_callback(None)
     assert "COVERING INDEX" in plan(write, asked[0])
     assert "INDEX keys_by_run" in plan(write, "DELETE FROM keys WHERE run = 1")  # as the foreign key does
+
+
+@pytest.mark.parametrize("filters", [{}, {"pipeline": "p"}, {"before": "0199"}, {"status": Status.QUEUED}])
+async def test_a_page_of_ones_own_runs_does_not_look_at_those_of_others(opened, filters):
+    broker = await opened()
+    await begun(broker)
+    read, asked = broker._commits.check().read, []
+    read.set_trace_callback(asked.append)
+    for visible in (Visible(False, "alice"), Visible(False, "alice", runs=frozenset({"0199"}))):
+        await broker.page(Page(visible, **filters))
+    read.set_trace_callback(None)
+    for question in asked:
+        found = plan(read, question)
+        assert "runs_by_owner (owner=?" in found
+        assert "runs_by_creator (creator=?" in found
+        assert "(id<?)" not in found
 
 
 def plan(read, question: str) -> str:
