@@ -155,13 +155,16 @@ def _delete_upto(write: sqlite3.Connection, number: int, cut: int) -> int:
 
 
 def erase_some(write: sqlite3.Connection, number: int) -> bool:
-    """Delete a finished run's oldest events, and with the last ones the run itself; whether anything is left."""
+    """Delete a finished run's requests, its oldest events, and with the last ones the run; whether anything is left."""
     cut: int | None = write.execute(
         "SELECT max(offset) FROM (SELECT offset FROM events WHERE run = ? ORDER BY offset LIMIT ?)",
         (number, ERASED_AT_ONCE),
     ).fetchone()[0]
     tail: int | None = write.execute("SELECT max(offset) FROM events WHERE run = ?", (number,)).fetchone()[0]
     write.execute("BEGIN IMMEDIATE")
+    if _forget_requests(write, number) == ERASED_AT_ONCE:
+        write.execute("COMMIT")
+        return True
     if cut is None or cut == tail:
         forget(write, number)
         write.execute("DELETE FROM runs WHERE number = ?", (number,))
@@ -169,6 +172,14 @@ def erase_some(write: sqlite3.Connection, number: int) -> bool:
         _delete_upto(write, number, cut)
     write.execute("COMMIT")
     return cut is not None and cut != tail
+
+
+def _forget_requests(write: sqlite3.Connection, number: int) -> int:
+    return write.execute(
+        "DELETE FROM requests WHERE run = ? AND (producer, epoch, seq) IN"
+        " (SELECT producer, epoch, seq FROM requests WHERE run = ? LIMIT ?)",
+        (number, number, ERASED_AT_ONCE),
+    ).rowcount
 
 
 def revoke(write: sqlite3.Connection, revocation: Revocation, forget_before: int) -> None:

@@ -7,7 +7,17 @@ import sqlite3
 
 import pytest
 
-from gateway.broker import Key, Page, Producer, Snapshot, SqliteBroker, Visible, sqlite_file
+from gateway.broker import (
+    Key,
+    Page,
+    Producer,
+    Snapshot,
+    SqliteBroker,
+    Visible,
+    sqlite_batch,
+    sqlite_file,
+    sqlite_journal,
+)
 from gateway.broker import sqlite_queries as queries
 from gateway.errors import Conflict
 from gateway.wire import json
@@ -96,6 +106,24 @@ async def test_keeping_looks_at_what_goes_and_not_at_what_stays(opened):
     assert await keep(broker, run, max_bytes=held - 1000) > 2
     write.set_progress_handler(None, 0)
     assert len(rounds) < 5
+
+
+async def test_a_run_of_many_requests_goes_in_pieces_too(opened, monkeypatch):
+    monkeypatch.setattr(sqlite_batch, "ERASED_AT_ONCE", 5)
+    broker = await opened()
+    run = await begun(broker)
+    for seq in range(1, 23):
+        await broker.append(run, [says("a")], producer=Producer("w", 1, seq))
+    await broker.append(run, [COMPLETED])
+    write, pieces, left = broker._commits.check().write, [], True
+    sqlite_journal.move(write)
+    while left:
+        before = write.total_changes
+        left = sqlite_batch.erase_some(write, 1)
+        pieces.append(write.total_changes - before)
+    assert max(pieces) < 15
+    assert write.execute("SELECT count(*) FROM requests").fetchone() == (0,)
+    assert await broker.get(run) is None
 
 
 async def test_a_file_belongs_to_one_broker_at_a_time(opened):
