@@ -142,7 +142,8 @@ class MemoryBroker:
         if kept is None:
             return 0
         kept.snapshot = snapshot
-        kept.run = replace(kept.run, summary=snapshot.summary)
+        ended = kept.run.status.terminal and snapshot.offset >= kept.run.tail
+        kept.run = replace(kept.run, summary=snapshot.summary if ended else None)
         cut = max(0, len(kept.events) - max_events)
         held = sum(len(event.json) for event in kept.events[cut:])
         while held > max_bytes and cut < len(kept.events) - 1:

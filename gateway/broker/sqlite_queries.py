@@ -13,7 +13,11 @@ COLUMNS = [spec.name for spec in fields(NewRun)]
 _RECORD = ", ".join(
     f"runs.{name}" for name in [*COLUMNS, "epoch", "status", "created_at", "started_at", "finished_at", "floor", "tail"]
 )
-_SELECT = f"SELECT {_RECORD}, snapshots.summary FROM runs LEFT JOIN snapshots ON snapshots.run = runs.number"  # nosec B608 # noqa: S608 - names of our own columns
+# A state that was kept before the run ended says nothing of its end.
+_SELECT = (
+    f"SELECT {_RECORD}, snapshots.summary FROM runs LEFT JOIN snapshots ON snapshots.run = runs.number"  # nosec B608 # noqa: S608 - names of our own columns
+    " AND runs.finished_at IS NOT NULL AND snapshots.offset >= runs.tail"
+)
 
 
 def record(run: NewRun, *, epoch: str, created_at: int) -> Run:

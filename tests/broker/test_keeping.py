@@ -30,6 +30,17 @@ async def test_a_snapshot_is_kept_in_place_of_the_earlier_one_and_shows_in_the_r
     assert await broker.past(run) == b""
 
 
+async def test_a_record_has_no_summary_from_before_its_run_ended(broker):
+    """A process that dies at the end of a run leaves the state that retention kept while it was under way."""
+    run = await begun(broker)
+    await keep(broker, run, offset=2)
+    assert (await broker.get(run)).summary is None
+    await broker.append(run, [COMPLETED])
+    assert (await broker.get(run)).summary is None
+    await keep(broker, run, offset=3)
+    assert (await broker.get(run)).summary == b"{}"
+
+
 async def test_a_run_weighs_what_is_held_of_it(broker):
     run = await begun(broker)
     await broker.append(run, [says("a" * n) for n in range(10)])
