@@ -160,7 +160,7 @@ class MemoryBroker:
 
     def weigh(self, run: str) -> tuple[int, int]:
         kept = self._runs.get(run)
-        return (len(kept.events), kept.stream.bytes) if kept else (0, 0)
+        return (len(kept.events), kept.stream.bytes) if kept and not kept.run.status.terminal else (0, 0)
 
     async def total_bytes(self) -> int:
         return sum(kept.stream.bytes for kept in self._runs.values())

@@ -48,6 +48,8 @@ async def test_a_run_weighs_what_is_held_of_it(broker):
     assert broker.weigh(run) == (12, weight(held))
     await keep(broker, run, max_events=5)
     assert broker.weigh(run) == (5, weight(held[-5:]))
+    await broker.append(run, [COMPLETED])
+    assert broker.weigh(run) == (0, 0)
 
 
 async def test_the_total_is_the_bytes_of_all_events_held(broker):
