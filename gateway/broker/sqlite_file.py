@@ -43,6 +43,7 @@ def is_damage(error: BaseException) -> bool:
 
 def open_file(path: Path, *, durable: bool, boot: str) -> Opened:
     """`durable`: each commit reaches the disk before it counts. Raises one of ERRORS."""
+    path = path.resolve()  # whatever names a file has, it has one lock
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(path.name + "-lock").open("wb")
     try:
