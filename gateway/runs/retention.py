@@ -12,7 +12,7 @@ from typing import NamedTuple
 import structlog
 
 from gateway.broker import Broker
-from gateway.errors import NotFound, Problem, Unavailable
+from gateway.errors import NotFound, Problem
 from gateway.runs.roster import Roster
 
 log = structlog.get_logger(__name__)
@@ -52,9 +52,9 @@ class Retention:
             await asyncio.sleep(PERIOD_S)
             try:
                 await self.sweep()
-            except Unavailable:
-                return
             except Problem as problem:
+                if not self._broker.available:
+                    return
                 log.warning("not everything could be forgotten", code=problem.code)
 
     async def sweep(self) -> None:

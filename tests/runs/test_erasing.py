@@ -1,10 +1,12 @@
 """Whoever keeps something of a run beside the log hears that it was erased."""
 
+import asyncio
+
 import pytest
 
 from gateway.app import Gateway
 from gateway.broker import MemoryBroker
-from gateway.errors import Conflict
+from gateway.errors import Conflict, Unavailable
 from gateway.hub import Pasts
 from gateway.runs import Policy
 from gateway.settings import Settings
@@ -38,6 +40,24 @@ async def test_every_run_that_retention_erases_is_told(made, policy):
     await begun(broker)
     await runs._retention.sweep()
     assert told.forgotten == old
+
+
+async def test_a_read_that_fails_is_not_the_end_of_forgetting(made):
+    class Unread(MemoryBroker):
+        failing = True
+
+        async def total_bytes(self) -> int:
+            if self.failing:
+                raise Unavailable("broker.unavailable")
+            return await super().total_bytes()
+
+    broker = Unread(now=Clock())
+    await made(broker, retention=Policy(LOTS, 1)).recover()
+    run = await finished(broker)
+    await asyncio.sleep(5)
+    broker.failing = False
+    await asyncio.sleep(5)
+    assert await broker.get(run) is None
 
 
 async def test_a_run_that_is_erased_on_request_is_told_and_one_that_is_not_erased_is_not(made):
