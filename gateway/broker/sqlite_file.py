@@ -113,12 +113,8 @@ def _look_into_last_stop(write: sqlite3.Connection, *, durable: bool, boot: str)
 
 def _change_epoch(write: sqlite3.Connection, number: int, old: str, new: str) -> None:
     """An event's JSON holds its cursor, right behind type and run, whose values cannot contain this text."""
+    was, will_be = b'"id":"%b-' % old.encode(), b'"id":"%b-' % new.encode()
     write.execute("UPDATE runs SET epoch = ? WHERE number = ?", (new, number))
-    events = write.execute("SELECT offset, json FROM events WHERE run = ?", (number,)).fetchall()
-    write.executemany(
-        "UPDATE events SET json = ? WHERE run = ? AND offset = ?",
-        [
-            (json.replace(b'"id":"%b-' % old.encode(), b'"id":"%b-' % new.encode(), 1), number, offset)
-            for offset, json in events
-        ],
-    )
+    # Inside SQLite, as a run may be larger than memory.
+    write.create_function("renamed", 1, lambda json: json.replace(was, will_be, 1))
+    write.execute("UPDATE events SET json = renamed(json) WHERE run = ?", (number,))

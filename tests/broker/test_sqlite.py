@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import tracemalloc
 
 import pytest
 
@@ -236,6 +237,21 @@ async def test_only_a_stop_that_may_have_lost_events_gives_unfinished_runs_a_new
         assert json.loads(event.json)["id"] == event.id == f"{epoch}-{event.offset}"
     assert (await everything(after, run))[2].json.endswith(b'"block":"b","delta":"\\"id\\":\\"x-1\\""}')
     assert str(await after.append(run, [COMPLETED])) == f"{epoch}-4"
+
+
+async def test_a_new_epoch_does_not_take_a_run_into_memory(opened, tmp_path):
+    broker = await opened(boot="one")
+    run = await begun(broker)
+    await broker.append(run, [says("a" * 1000) for _ in range(10_000)])
+    await crash(broker, tmp_path / "crashed")
+    tracemalloc.start()
+    try:
+        after = await opened("crashed/log.db", boot="two")
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
+    last = (await after.read(run, after=10_001, upto=LOTS, limit=1, max_bytes=LOTS))[0]
+    assert json.loads(last.json)["id"] == last.id == f"{(await after.get(run)).epoch}-10002"
 
 
 async def test_a_clean_stop_keeps_every_epoch_whatever_the_boot(opened):
