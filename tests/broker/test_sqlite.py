@@ -325,5 +325,14 @@ async def test_a_page_of_ones_own_runs_does_not_look_at_those_of_others(opened, 
         assert "(id<?)" not in found
 
 
+async def test_a_page_of_unfinished_runs_does_not_look_at_the_finished_ones(opened):
+    broker = await opened()
+    read, asked = broker._commits.check().read, []
+    read.set_trace_callback(asked.append)
+    await broker.page(Page(EVERYTHING, status=Status.RUNNING))
+    read.set_trace_callback(None)
+    assert "runs_unfinished" in plan(read, asked[0])
+
+
 def plan(read, question: str) -> str:
     return " ".join(row[3] for row in read.execute(f"EXPLAIN QUERY PLAN {question}"))
