@@ -61,7 +61,15 @@ class Keys:
         """Raises KeysError."""
         chosen = choose_algorithms(algorithms, fitting=tuple(_HMAC), default=("HS256",))
         least = max(_HMAC[algorithm] for algorithm in chosen)
-        if len(secret.encode()) < least:
+        try:
+            size = len(secret.encode())
+            # What would otherwise fail with each token: everybody may know a public key.
+            jwt.algorithms.get_default_algorithms()[chosen[0]].prepare_key(secret)
+        except UnicodeEncodeError:
+            raise KeysError("RUNCAST_JWT_SECRET: is not UTF-8") from None
+        except jwt.InvalidKeyError:
+            raise KeysError("RUNCAST_JWT_SECRET: is a public key, which is for RUNCAST_JWT_PUBLIC_KEY") from None
+        if size < least:
             raise KeysError(f"RUNCAST_JWT_SECRET: must have at least {least} bytes for {', '.join(chosen)}")
         return cls(secret, chosen, signing=secret)
 

@@ -37,6 +37,11 @@ def test_a_short_secret_is_refused_and_not_repeated(secret):
     assert not secret or secret not in text
 
 
+def test_a_secret_that_is_a_public_key_or_no_text_is_refused_before_the_first_token():
+    for secret in (public_pem(private("ES256")), "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAB a@example", "\udcff" * 40):
+        assert "RUNCAST_JWT_SECRET: is " in refused(Keys.from_secret, secret)
+
+
 def test_the_length_of_a_secret_is_its_bytes():
     assert Keys.from_secret("ä" * 16).algorithms == ("HS256",)
     assert Keys.from_secret("a" * 32).signing == "a" * 32
