@@ -255,6 +255,8 @@ def broker_of(settings: Settings, now: Callable[[], float]) -> Broker:
         return MemoryBroker(now=now)
     if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
         path = Path(url.removeprefix("sqlite:///"))
+        if not path.name:
+            raise SettingsError(f"RUNCAST_BROKER: {path} is not a file's name")
         return SqliteBroker(path, durable=settings.sqlite_sync == "full", now=now)
     scheme = url.partition(":")[0]
     raise SettingsError(f"RUNCAST_BROKER: {scheme}: is not served by this version; use sqlite:///PATH or memory:")

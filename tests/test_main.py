@@ -40,6 +40,7 @@ def command(folder: Path, *arguments: str, **variables: str) -> subprocess.Compl
         ([], {}, "RUNCAST_JWT_SECRET"),
         (["serve", "--broker", "redis://localhost"], {"jwt_secret": SECRET}, "RUNCAST_BROKER"),
         (["--broker", "sqlite:///"], {"jwt_secret": SECRET}, "RUNCAST_BROKER"),
+        (["--broker", "sqlite:////"], {"jwt_secret": SECRET}, "RUNCAST_BROKER"),
         (["--pipelines", "no.such.module"], {"jwt_secret": SECRET}, "RUNCAST_PIPELINES"),
         ([], {"jwt_secret": "short"}, "RUNCAST_JWT_SECRET"),
         ([], {"jwt_secret": SECRET, "jwt_algorithms": "none"}, "RUNCAST_JWT_ALGORITHMS"),
