@@ -19,7 +19,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 PREFIX = "RUNCAST_"
 LOCAL = ("localhost", "127.0.0.1", "::1")
 Names = Annotated[tuple[str, ...], NoDecode]
-_ORIGIN = re.compile(r"https?://[^\s/?#@]+", re.IGNORECASE)
+# As a browser sends it: no wildcard, no port that goes without saying, other scripts in their ASCII form.
+_ORIGIN = re.compile(r"(?!http:.*:80$|https:.*:443$)https?://([\w.-]+|\[[\da-f:.]+])(:\d+)?", re.ASCII | re.IGNORECASE)
+_COOKIE = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 _RATE = re.compile(r"off|[1-9]\d{0,8}/[smh]", re.ASCII)
 
 
@@ -64,7 +66,7 @@ class Settings(BaseSettings):
     jwt_secret: str | None = Field(None, description="secret for HS256 tokens, at least 32 bytes", repr=False)
     jwt_public_key: str | None = Field(None, description="public key for RS/PS/ES/EdDSA tokens: PEM, or a path to it")
     jwks_url: str | None = Field(None, description="where the issuer publishes its keys (RFC 7517), instead of one key")
-    jwks_refresh_s: float = Field(300, gt=0, le=86_400, description="how often the issuer's keys are fetched again")
+    jwks_refresh_s: float = Field(300, ge=0.1, le=86_400, description="how often the issuer's keys are fetched again")
     jwt_algorithms: Names = Field((), description="algorithms to accept (default: those that fit the key)")
     jwt_issuer: str | None = Field(None, description="required `iss`")
     jwt_audience: str | None = Field(None, description="required `aud`")
@@ -86,7 +88,7 @@ class Settings(BaseSettings):
     max_bytes_per_run: int = Field(268_435_456, ge=1024, description="bytes held of one run; the oldest go first")
     max_bytes: int = Field(10_737_418_240, ge=1024, description="bytes held in all; the oldest finished runs go first")
 
-    heartbeat_s: float = Field(15, gt=0, le=3600, description="silence after which a heartbeat is sent")
+    heartbeat_s: float = Field(15, ge=0.1, le=3600, description="silence after which a heartbeat is sent")
     retry_ms: int = Field(1000, ge=1, le=600_000, description="base of the clients' reconnect delay")
     cancel_grace_s: float = Field(5, ge=0, le=3600, description="time a cancelled pipeline has to stop by itself")
     drain_s: float = Field(10, ge=0, le=3600, description="time a shutdown may take")
@@ -105,7 +107,9 @@ class Settings(BaseSettings):
     rate_limit: str = Field("1000/s", description="requests of one subject, and of one address: 20/s, 600/m or off")
     command_rate: str = Field("500/s", description="commands of one WebSocket: 20/s, 600/m or off")
     request_timeout_s: float = Field(15, gt=0, le=3600, description="time for a request to come in, head and body")
-    max_buffer_bytes: int = Field(262_144, ge=4096, description="unsent bytes above which a connection lags")
+    max_buffer_bytes: int = Field(
+        262_144, ge=4096, le=1_073_741_824, description="unsent bytes above which a connection lags"
+    )
     max_event_bytes: int = Field(65_536, ge=256, le=1_048_576, description="size of one event's own fields")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="size of a request body or WebSocket frame")
 
@@ -128,6 +132,13 @@ class Settings(BaseSettings):
         for origin in value:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin[:100]!r} is not an origin like https://app.example.org")
+        return value
+
+    @field_validator("cookie")
+    @classmethod
+    def _cookie_name(cls, value: str | None) -> str | None:
+        if value is not None and not _COOKIE.fullmatch(value):
+            raise ValueError("is not a cookie's name")
         return value
 
     @field_validator("trusted_proxies")
@@ -159,7 +170,7 @@ class Settings(BaseSettings):
     @classmethod
     def _address(cls, value: str) -> str:
         host, colon, port = value.rpartition(":")
-        if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65_536):
+        if not (colon and host.strip("[]") and port.isascii() and port.isdigit() and int(port) < 65_536):
             raise ValueError("must be HOST:PORT")
         return value
 
@@ -182,7 +193,7 @@ class Settings(BaseSettings):
             raise ValueError("is not an address")
         parts = urlsplit(value)
         host = parts.hostname or ""
-        if "@" in parts.netloc or not host:
+        if "@" in parts.netloc or not host or parts.port == 0:
             raise ValueError("is not an address without credentials")
         if parts.scheme != "https" and not (parts.scheme == "http" and host in LOCAL):
             raise ValueError("must be https, or http on this machine")

@@ -66,6 +66,8 @@ def test_lists_are_separated_by_commas_or_spaces(monkeypatch, text, names):
         ("HEARTBEAT_S", "nan"),
         ("HEARTBEAT_S", "inf"),
         ("HEARTBEAT_S", "1e9"),
+        ("HEARTBEAT_S", "1e-9"),
+        ("JWKS_REFRESH_S", "1e-9"),
         ("RETRY_MS", "1.5"),
         ("RETRY_MS", "0"),
         ("DRAIN_S", "-0.1"),
@@ -76,6 +78,7 @@ def test_lists_are_separated_by_commas_or_spaces(monkeypatch, text, names):
         ("MAX_RUNS", "many"),
         ("MAX_CONNECTIONS", "-5"),
         ("MAX_BUFFER_BYTES", "1"),
+        ("MAX_BUFFER_BYTES", "9" * 30),
         ("MAX_EVENT_BYTES", "2000000"),
         ("MAX_BODY_BYTES", "0x10"),
         ("LOG_FORMAT", "xml"),
@@ -84,6 +87,7 @@ def test_lists_are_separated_by_commas_or_spaces(monkeypatch, text, names):
         ("DRAIN_RUNS", "maybe"),
         ("BIND", "localhost"),
         ("BIND", ":8000"),
+        ("BIND", "[]:8000"),
         ("BIND", "localhost:"),
         ("BIND", "localhost:http"),
         ("BIND", "localhost:65536"),
@@ -93,6 +97,17 @@ def test_lists_are_separated_by_commas_or_spaces(monkeypatch, text, names):
         ("ALLOWED_ORIGINS", "*"),
         ("ALLOWED_ORIGINS", "https://a.example,b.example"),
         ("ALLOWED_ORIGINS", "https://a.example/path"),
+        ("ALLOWED_ORIGINS", "https://*.example"),
+        ("ALLOWED_ORIGINS", "https://ä.example"),
+        ("ALLOWED_ORIGINS", "https://a.example:443"),
+        ("ALLOWED_ORIGINS", "http://a.example:80"),
+        ("ALLOWED_ORIGINS", "https://a.example:"),
+        ("ALLOWED_ORIGINS", "https://[::1"),
+        ("COOKIE", "a b"),
+        ("COOKIE", "a=b"),
+        ("COOKIE", "ä"),
+        ("JWKS_URL", "https://a.example:b/"),
+        ("JWKS_URL", "https://a.example:65536/"),
         ("TRUSTED_PROXIES", "10.0.0.1,nginx"),
         ("TRUSTED_PROXIES", "10.0.0.1/8"),
         ("RATE_LIMIT", "20"),
@@ -106,6 +121,11 @@ def test_lists_are_separated_by_commas_or_spaces(monkeypatch, text, names):
 def test_a_value_that_cannot_be_used_is_refused_in_one_line_with_its_name(monkeypatch, name, value):
     monkeypatch.setenv(PREFIX + name, value)
     assert refusal().startswith(f"{PREFIX}{name}: ")
+
+
+def test_origins_are_as_browsers_send_them():
+    origins = "https://a.example http://a.example:443 https://a_b.example:8443 http://[::1]:3000 HTTP://XN--4CA.example"
+    assert load(allowed_origins=[origins]).allowed_origins == tuple(origins.split())
 
 
 def test_a_secret_stands_in_no_message_and_no_representation(monkeypatch):
