@@ -39,7 +39,7 @@ class Door:
     def __init__(self, app: App, services: Services, endpoints: tuple[Endpoint, ...]) -> None:
         self._app = app
         self._services = services
-        direct = [(_expression(endpoint.path), endpoint) for endpoint in endpoints if endpoint.joins or endpoint.busy]
+        direct = [(expression(endpoint.path), endpoint) for endpoint in endpoints if endpoint.joins or endpoint.busy]
         self._gets = [(path, endpoint) for path, endpoint in direct if endpoint.method == "GET"]
         self._posts = [(path, endpoint) for path, endpoint in direct if endpoint.method == "POST"]
 
@@ -169,7 +169,7 @@ def _request(scope: Scope, *, max_body_bytes: int) -> BoundedRequest:
     )
 
 
-def _expression(path: str) -> re.Pattern[str]:
+def expression(path: str) -> re.Pattern[str]:
     """What an address with `{free}` parts looks like."""
     parts = re.split(r"({\w+})", path)
     return re.compile("".join(f"(?P<{p[1:-1]}>[^/]+)" if p.startswith("{") else re.escape(p) for p in parts))

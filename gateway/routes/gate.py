@@ -15,7 +15,7 @@ from quart import Response
 
 from gateway.errors import Forbidden, Problem
 from gateway.routes.audit import VISIT, Audit, Visit, request_id
-from gateway.routes.door import BODY_HEADERS, App, Receive, Scope, Send, bodiless, send_response
+from gateway.routes.door import BODY_HEADERS, App, Receive, Scope, Send, bodiless, expression, send_response
 from gateway.routes.endpoint import refuse
 from gateway.routes.services import Services
 from gateway.routes.streams import refuse_call
@@ -51,6 +51,7 @@ class Gate:
     def __init__(self, app: App, services: Services) -> None:
         self._app = app
         self._services = services
+        self._dialects = [(expression(each.path), each.dialect) for each in services.endpoints if each.dialect]
         self._credentials: Headers = [(b"access-control-allow-credentials", b"true")] if services.cookie else []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,7 +115,8 @@ class Gate:
         """Without reading anything: a problem document, or a short stream for who would give up at one."""
         if scope["type"] == "websocket":
             return await refuse(problem, None)
-        return await refuse_call(problem, self._services, bodiless(scope))
+        dialect = next((dialect for path, dialect in self._dialects if path.fullmatch(scope["path"])), None)
+        return await refuse_call(problem, self._services, bodiless(scope), dialect=dialect)
 
 
 def _origin_form(scope: Scope) -> Scope:

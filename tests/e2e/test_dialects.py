@@ -174,3 +174,13 @@ async def test_a_refusal_that_can_be_tried_again_is_spelled_in_the_dialect(tmp_p
                     assert [comment.split()[0] for comment in refused.comments] == ["hello", "reconnect"]
                     assert refused.messages == []
             await finished(client, run)
+
+
+async def test_who_asks_too_often_is_told_in_the_dialect(tmp_path):
+    with served(tmp_path, rate_limit="1/h") as gateway:
+        async with caller(gateway) as client:
+            await client.get("/runs")
+            for path in ("/runs/a/events?dialect=plain", "/api/autopilot/stream?taskId=a"):
+                refused = parse((await client.get(path, headers=STREAM)).content)
+                assert [comment.split()[0] for comment in refused.comments] == ["hello", "reconnect"]
+                assert refused.messages == []
