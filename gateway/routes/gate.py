@@ -24,6 +24,7 @@ Headers = list[tuple[bytes, bytes]]
 
 # A probe that is refused would take a healthy gateway out of service.
 UNCOUNTED = frozenset({"/healthz", "/readyz", "/metrics"})
+NOWHERE = "/*"  # where nothing is, nor can be
 _POLICY = b"content-security-policy"
 # Pages bring a policy of their own; nothing else is a page.
 NO_PAGE = (_POLICY, b"default-src 'none'; frame-ancestors 'none'")
@@ -60,6 +61,8 @@ class Gate:
             return
         if not scope["path"].startswith("/"):
             scope = _origin_form(scope)
+        if scope["path"].startswith("//"):
+            scope = {**scope, "path": NOWHERE}  # werkzeug would take it for the address with one
         headers = dict(scope["headers"])
         client = scope.get("client")
         visit = scope[VISIT] = Visit(
@@ -123,7 +126,7 @@ def _origin_form(scope: Scope) -> Scope:
     """A request for a whole address as one for its path; its host is the request's (RFC 9112, section 3.2.2)."""
     absolute = _ABSOLUTE.fullmatch(scope.get("raw_path") or b"")
     if absolute is None:
-        return {**scope, "path": "/*"}  # no address at all, and nothing is at this one
+        return {**scope, "path": NOWHERE}  # no address at all
     host, path = absolute[1], absolute[2] or b"/"
     others = [header for header in scope["headers"] if header[0] != b"host"]
     return {**scope, "path": unquote(path.decode("ascii")), "raw_path": path, "headers": [(b"host", host), *others]}
