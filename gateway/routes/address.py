@@ -7,7 +7,7 @@ Rule 2: an address stands for whoever has it: of IPv6 that is the /64, as anybod
 
 from collections.abc import Collection, Iterable
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import structlog
 
@@ -21,7 +21,7 @@ class Addresses:
     """`proxies`: addresses and networks whose `X-Forwarded-For` counts. Raises ValueError for what is neither."""
 
     def __init__(self, proxies: Collection[str]) -> None:
-        self._proxies = [ip_network(proxy) for proxy in proxies]
+        self._proxies = [_unmapped(ip_network(proxy)) for proxy in proxies]
         self._known = lru_cache(4096)(self._is_proxy)
         self._warned = False
 
@@ -73,6 +73,12 @@ def _bare(hop: str) -> str:
     if hop.startswith("["):
         return hop[1:].partition("]")[0]
     return hop.partition(":")[0] if hop.count(":") == 1 else hop
+
+
+def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    """As addresses are compared: of IPv4 in IPv6 the IPv4."""
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    return network if mapped is None or network.prefixlen < 96 else IPv4Network((mapped, network.prefixlen - 96))
 
 
 def _parsed(address: str) -> IPv4Address | IPv6Address | None:

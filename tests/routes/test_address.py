@@ -79,6 +79,13 @@ def test_without_proxies_the_header_means_nothing():
     assert not Addresses(()).is_proxy("127.0.0.1")
 
 
+@pytest.mark.parametrize("peer", ["10.1.1.1", "::ffff:10.1.1.1"])
+def test_a_proxy_of_ipv4_may_be_written_as_a_listener_of_ipv6_sees_it(peer):
+    addresses = Addresses(["::ffff:10.0.0.0/104", "::/64"])
+    assert addresses.of(peer, told("198.51.100.1")) == "198.51.100.1"
+    assert not addresses.is_proxy("11.1.1.1")
+
+
 def test_what_is_no_network_is_an_error():
     with pytest.raises(ValueError, match="nginx"):
         Addresses(["nginx"])
