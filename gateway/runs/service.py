@@ -78,6 +78,9 @@ class Runs:
         Raises NotFound (`pipeline.unknown`), Forbidden, Invalid, Conflict (`key.conflict`), TooMany (`limit.runs`),
         Unavailable.
         """
+        if caller.visible.only is not None:
+            # It would be a run that its bearer must not see, or with a key one that is there already.
+            raise Forbidden(detail="a ticket for some runs starts none")
         owner = request.owner or caller.subject
         if owner != caller.subject and not caller.delegate:
             raise Forbidden(detail="starting a run for someone else needs the scope runs:delegate")

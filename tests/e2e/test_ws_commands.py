@@ -90,6 +90,15 @@ async def test_a_ticket_narrowed_to_runs_shows_no_others(gateway, client):
         assert (await asked(ws, type="subscribe", run=one))["ok"]
 
 
+async def test_a_ticket_narrowed_to_runs_starts_none_and_finds_none_by_its_key(gateway, client):
+    one, body = await started(client, count=1), {"pipeline": "external", "input": {}}
+    assert (await client.post("/runs", json=body, headers={"Idempotency-Key": "narrow"})).status_code == 201
+    async with websockets.connect(f"{gateway.ws}?ticket={await ticket(client, runs=[one])}") as ws:
+        assert (await heard(ws))["type"] == "hello"
+        for key in ({}, {"key": "narrow"}):
+            assert (await asked(ws, type="start", **body, **key))["error"]["code"] == "auth.forbidden"
+
+
 async def test_a_jwt_in_the_url_is_refused(gateway):
     for name in ("token", "ticket", "access_token"):
         async with websockets.connect(f"{gateway.ws}?{name}={token()}", additional_headers=bearer()) as ws:
