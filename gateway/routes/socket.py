@@ -184,7 +184,8 @@ class Socket:
                 self._connection.finish(OF_PROBLEM.get(outcome.code, Close.CREDENTIAL))
             if invalid >= MAX_INVALID_FRAMES:
                 self._connection.finish(Close.PROTOCOL)
-            refused = refused + 1 if isinstance(outcome, TooMany) and outcome.code == "rate.limited" else 0
+            if command:  # what is none stands between two refusals and not for an end of them
+                refused = refused + 1 if isinstance(outcome, TooMany) and outcome.code == "rate.limited" else 0
             if refused >= MAX_REFUSED_COMMANDS:
                 self._connection.finish(Close.RATE)
             if self._connection.transport.unsent() > self._services.hub.limits.max_buffer_bytes + MAX_UNREAD_BYTES:

@@ -131,6 +131,17 @@ async def test_commands_above_the_rate_are_refused_and_ten_of_them_close_4108(ga
         assert await closed(ws) == 4108
 
 
+async def test_frames_that_are_no_commands_put_off_no_4108(gateway):
+    async with opened(gateway, headers=of("mumbler", "203.0.113.70")) as ws:
+        for _ in range(BURST):
+            await asked(ws, type="ping")
+        for _ in range(10):
+            await ws.send("junk")
+            assert (await heard(ws))["error"]["code"] == "frame.invalid"
+            assert (await asked(ws, type="ping"))["error"]["code"] == "rate.limited"
+        assert await closed(ws) == 4108
+
+
 async def test_a_socket_has_a_rate_of_its_own(tmp_path):
     with served(tmp_path, command_rate="5/h") as gateway:
         async with opened(gateway) as first, opened(gateway) as second:
