@@ -115,6 +115,8 @@ class Authenticator:
         if self.allows(origin):
             return True
         try:
-            return host is not None and urlsplit(origin.lower()).netloc == host.lower()
+            own = urlsplit(origin.lower()).netloc
         except ValueError:
             return False
+        # The origin `null` has no host, as a request may have that names none.
+        return host is not None and own != "" and own == host.lower()

@@ -142,7 +142,7 @@ async def test_a_bad_cookie_is_refused(door):
 
 @pytest.mark.parametrize("origin, host, welcome", [
     (None, HOST, True), (None, None, True), ("https://app.example", None, True),
-    ("https://runcast.example:8443", None, False),
+    ("https://runcast.example:8443", None, False), ("null", "", False),
     *((origin, HOST, True) for origin in OURS), *((origin, HOST, False) for origin in THEIRS),
 ])  # fmt: skip
 def test_a_page_may_open_a_websocket_if_it_is_ours_and_a_program_always(door, origin, host, welcome):
