@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable
+from itertools import islice
 
 from gateway.auth.principal import Principal
 from gateway.errors import Forbidden, TooMany, Unauthorized
@@ -40,7 +41,7 @@ class Tickets:
 
     def _purge(self) -> None:
         now = self._now()
-        for ticket, (expires_at, _) in tuple(self._tickets.items())[:100]:
+        for ticket, (expires_at, _) in tuple(islice(self._tickets.items(), 100)):
             if expires_at > now:
                 break
             del self._tickets[ticket]

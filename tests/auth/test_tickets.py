@@ -1,6 +1,7 @@
 """Tickets: one use, half a minute, and never more than the token they came from."""
 
 import threading
+import tracemalloc
 
 import pytest
 
@@ -103,6 +104,17 @@ def test_tickets_that_nobody_uses_are_forgotten_and_never_too_many(tickets, alic
     clock.now += 31
     tickets.issue(alice, None)
     assert len(tickets._tickets) == 1
+
+
+def test_one_more_costs_the_same_however_many_wait(tickets, alice):
+    for _ in range(4000):
+        tickets.issue(alice, None)
+    tracemalloc.start()
+    try:
+        tickets.issue(alice, None)
+        assert tracemalloc.get_traced_memory()[1] < 50_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_one_of_many_who_redeem_at_once_gets_in(tickets, alice):
