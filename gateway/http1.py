@@ -31,6 +31,7 @@ from gateway.transports.direct import MAX_UNSENT, STATE_KEY, Owner
 MAX_READ = 65_536
 MAX_HEAD = 16_384
 MAX_UNAWAITED = 256
+MAX_AT_ONCE = 500  # events of one WebSocket before others have a turn
 _LISTS = frozenset({b"connection", b"sec-websocket-protocol"})
 
 
@@ -113,7 +114,9 @@ class Frames(WSStream):
             self._answered.set()
 
     async def _handle_events(self) -> None:
-        for event in self.connection.events():
+        for count, event in enumerate(self.connection.events(), start=1):
+            if count % MAX_AT_ONCE == 0:
+                await asyncio.sleep(0)  # to answer what has come in already waits for nothing
             if isinstance(event, Message):
                 self.buffer.extend(event)
                 if event.message_finished:

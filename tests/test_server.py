@@ -3,7 +3,11 @@
 import asyncio
 from collections import deque
 from itertools import pairwise
+from types import SimpleNamespace
 
+from wsproto.events import Ping
+
+from gateway.http1 import MAX_AT_ONCE, Frames
 from gateway.server import IN_A_TURN, Server
 
 
@@ -27,3 +31,15 @@ async def test_a_crowd_that_comes_at_once_is_begun_some_at_a_time():
     server._queue(serving(-1))
     while begun[-1] != -1:
         await asyncio.sleep(0)
+
+
+async def test_a_websocket_that_talks_on_gives_others_a_turn():
+    others, pongs = [], []
+
+    async def send(pong):
+        pongs.append(pong)
+
+    asyncio.get_running_loop().call_soon(others.append, True)
+    talker = SimpleNamespace(events=lambda: iter([Ping()] * 2 * MAX_AT_ONCE))
+    await Frames._handle_events(SimpleNamespace(connection=talker, _send_wsproto_event=send))
+    assert (len(pongs), others) == (2 * MAX_AT_ONCE, [True])
