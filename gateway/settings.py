@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     max_bytes_per_run: int = Field(268_435_456, ge=1024, description="bytes held of one run; the oldest go first")
     max_bytes: int = Field(10_737_418_240, ge=1024, description="bytes held in all; the oldest finished runs go first")
 
-    heartbeat_s: float = Field(15, ge=0.1, le=3600, description="silence after which a heartbeat is sent")
+    heartbeat_s: float = Field(15, ge=0.01, le=3600, description="silence after which a heartbeat is sent")
     retry_ms: int = Field(1000, ge=1, le=600_000, description="base of the clients' reconnect delay")
     cancel_grace_s: float = Field(5, ge=0, le=3600, description="time a cancelled pipeline has to stop by itself")
     drain_s: float = Field(10, ge=0, le=3600, description="time a shutdown may take")
