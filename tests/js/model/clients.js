@@ -24,7 +24,7 @@ const RUNS = ["p", "q"];
 const MOST_WATCHERS = 8;
 const PATIENCE_MS = 4_000;
 const HUNG_MS = 8_000;
-const ODDS = { refuses: 0.1, hangs: 0.02, reads: false };
+const ODDS = { refuses: 0.1, hangs: 0.02 };
 
 /** A client in a tab of its own, and who watches there. */
 class Page {

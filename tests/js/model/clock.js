@@ -8,8 +8,8 @@ import { AsyncLocalStorage } from "node:async_hooks";
 /** @typedef {{id: number, dead: boolean, hungUntil: number}} Tab */
 /**
  * `at`: when it runs; `due`: when it would, had its tab not hung; `every`: how often it comes back; `client`: set by the
- * code under test, not by the world around it.
- * @typedef {{work: () => void, tab: Tab | null, every: number | null, client: boolean}} Task
+ * code under test, not by the world around it; `ms`: for how long it was set then.
+ * @typedef {{work: () => void, tab: Tab | null, every: number | null, client: boolean, ms?: number}} Task
  * @typedef {Task & {at: number, due: number, cancelled: boolean}} Timer
  */
 /** @typedef {(ms: number, work: () => void) => void} Wire */
@@ -48,9 +48,9 @@ export class Clock {
     return this.now - START;
   }
 
-  /** The client's timers that are still set. */
-  get left() {
-    return this.#timers.filter(({ client, cancelled, tab }) => client && !cancelled && !tab?.dead).length;
+  /** How many timers of the client are still set; those that were set for so long do not count. @param {number} [apart] */
+  left(apart) {
+    return this.#timers.filter(({ client, cancelled, tab, ms }) => client && !cancelled && !tab?.dead && ms !== apart).length;
   }
 
   /**
@@ -100,7 +100,7 @@ export class Clock {
    */
   async rule(random, work) {
     /** @type {(every: number | null, ms: number, work: () => void) => Timer} */
-    const set = (every, ms, work) => this.#add(this.now + ms, { work, tab: currentTab(), every, client: true });
+    const set = (every, ms, work) => this.#add(this.now + ms, { work, tab: currentTab(), every, client: true, ms });
     /** @type {(run: (...words: any[]) => void, ms?: number, ...words: any[]) => Timer} */
     const setTimeout = (run, ms = 0, ...words) => set(null, Math.max(0, ms), () => run(...words));
     /** @type {(run: () => void, ms: number) => Timer} */

@@ -14,9 +14,8 @@ import { socketsOf } from "./websocket.js";
 /** @typedef {import("./world.js").World} World */
 /** @typedef {import("./served.js").Served} Served */
 /**
- * `refuses`, `hangs`: how likely a request is refused, or never answered. `reads`: whether no answer may also befall what
- * reads the log or a state: only the application sets a limit to that.
- * @typedef {{refuses: number, hangs: number, reads: boolean}} Odds
+ * `refuses`, `hangs`: how likely a request is refused, or never answered.
+ * @typedef {{refuses: number, hangs: number}} Odds
  */
 
 const LATENCY_MS = 60;
@@ -34,7 +33,7 @@ export class Gateway {
   #world;
 
   /** @param {World} world @param {Odds} [odds] */
-  constructor(world, odds = { refuses: 0.1, hangs: 0.03, reads: true }) {
+  constructor(world, odds = { refuses: 0.1, hangs: 0.03 }) {
     this.#world = world;
     this.odds = odds;
     this.WebSocket = socketsOf(this, world);
@@ -88,9 +87,7 @@ export class Gateway {
     this.requests++;
     const exchange = new Exchange(this, `${url}`, /** @type {any} */ (sent));
     this.#world.say(`tab ${exchange.tab?.id ?? 0}`, `${exchange}`);
-    const { streamed, wait_ms, method } = exchange;
-    const mayHang = this.odds.reads || streamed || wait_ms > 0 || method === "HEAD";
-    if (mayHang && this.#world.unlucky(this.odds.hangs)) this.#world.say("no answer will come");
+    if (this.#world.unlucky(this.odds.hangs)) this.#world.say("no answer will come");
     else this.clock.later(this.latency(), () => this.#receive(exchange));
     return exchange.promise;
   };
