@@ -48,6 +48,8 @@ class Tabs {
   #subscriptions = new Map();
   /** What is being given to each run: one thing after the other. @type {Map<string, Promise<void>>} */
   #giving = new Map();
+  /** Who was told of a gap, and of no event after it yet. @type {WeakSet<Subscription>} */
+  #lost = new WeakSet();
   /** While it takes part. @type {Part | null} */
   #part = null;
   /** While it leads. @type {Leader | null} */
@@ -195,9 +197,11 @@ class Tabs {
       if (!(await this.#gap(run, word.gap))) await this.#read(run, word.gap.from);
     } else {
       await this.#read(run, word.prev);
-      const cursor = this.#subscriptions.get(run)?.cursor;
-      // Folded from further back it holds what this tab has a part of.
-      if (cursor && cursor !== word.prev) await this.#read(run, word.event.id);
+      const one = this.#subscriptions.get(run);
+      // Folded from further back it holds what this tab has a part of; or the beginning is gone, and this tab came too
+      // late to be told.
+      const known = one?.cursor ? one.cursor === word.prev : !one || this.#lost.has(one) || word.event.id.endsWith("-1");
+      if (!known) await this.#read(run, word.event.id);
       this.#event(run, word.event);
     }
   }
@@ -234,6 +238,7 @@ class Tabs {
     const one = this.#subscriptions.get(run);
     if (!one) return true;
     one.cursor = null;
+    this.#lost.add(one);
     try {
       await one.gap(gap);
       return true;
@@ -248,6 +253,7 @@ class Tabs {
     if (!one || !follows(one.cursor, event.id)) return;
     const before = one.cursor;
     one.cursor = event.id;
+    this.#lost.delete(one);
     one.event(event, before);
     if (isTerminal(event.type)) this.#linked(run, { ...this.#link, status: "disconnected", reason: "terminal" });
   }

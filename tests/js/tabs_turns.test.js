@@ -7,7 +7,7 @@ import { Client } from "../../clients/js/index.js";
 import { Leader } from "../../clients/js/leader.js";
 import { tabs } from "../../clients/js/tabs.js";
 import {
-  browser, event, gateway, GATEWAY, page, refusal, stream, until, words, wordsAfter,
+  browser, event, gateway, GATEWAY, page, refusal, stateAt, stream, until, words, wordsAfter,
 } from "./doubles.js";
 
 /** @typedef {import("../../clients/js/leader.js").Word} Word */
@@ -180,4 +180,38 @@ test("a tab that hung and takes itself for the leader does not mislead the other
   say({ type: "link", run: "r", link: { ...link, status: "connecting" } });
   await until(() => heard.some((word) => word.type === "link" && word.link.status === "connected"));
   await until(() => run.connection.status === "connected");
+});
+
+test("a tab that comes when the others were told of a gap and of nothing more is told of it, too", LIMIT, async (t) => {
+  const gap = { type: "gap", run: "r", after: "0", from: "a-5" };
+  const { run, say } = beside(t, ({ url }) => {
+    if (!url.includes("/events")) return stateAt(9);
+    return url.includes("after=") ? page([], "a-8") : page([gap, words(5, 8)], "a-8", { resume: "gap" });
+  });
+  /** @type {string[]} */
+  const seen = [];
+  const seeing = (async () => {
+    for await (const { type, id } of run.events()) seen.push(id ?? type);
+  })();
+  await until(() => run.connection.status === "connecting");
+  say({ type: "event", run: "r", prev: null, event: words(5, 8) });
+  say({ type: "event", run: "r", prev: "a-8", event: event(9) });
+  await until(() => seen.length === 3);
+  assert.deepEqual(seen, ["gap", "a-8", "a-9"]);
+  run.close();
+  await seeing;
+});
+
+test("what a tab was told of a gap it does not read", LIMIT, async (t) => {
+  /** @type {string[]} */
+  const asked = [];
+  const { run, say } = beside(t, ({ url }) => (asked.push(url), stateAt(8)));
+  /** @type {string[]} */
+  const seen = [];
+  run.on("delta", ({ id }) => void seen.push(id));
+  await until(() => run.connection.status === "connecting");
+  say({ type: "gap", run: "r", gap: { type: "gap", run: "r", after: "0", from: "a-5" } });
+  say({ type: "event", run: "r", prev: null, event: words(5, 8) });
+  await until(() => seen.length);
+  assert.deepEqual(asked, [`${GATEWAY}/runs/r`]);
 });
