@@ -172,7 +172,11 @@ async def over_websocket(target: Target) -> Outcome:
         return await conversation.held()
     finally:
         conversation.over()
-        await socket.close()
+        try:
+            await socket.close()
+        finally:
+            # Before Python 3.11.4 the time limit of that close ends a task that is being cancelled, and not the socket.
+            socket.transport.abort()
 
 
 def _socket_address(url: str) -> str:
