@@ -29,7 +29,8 @@ def configure(*, format: str, level: str) -> None:
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(least),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # In one piece each: a process that is killed leaves no line open for the next one to go on with.
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
     others = logging.StreamHandler(sys.stderr)

@@ -1,11 +1,15 @@
 """The log: one form for every line, whoever writes it and by which library."""
 
+import io
 import json
+import logging
 import subprocess
 import sys
 
 import pytest
+import structlog
 
+from gateway.logs import configure
 from tests.e2e.process import ROOT
 
 SAYING = """
@@ -45,6 +49,32 @@ def test_in_json_every_line_is_an_object_of_the_same_shape():
     assert failed["exception"].endswith("ValueError: no such page")
     assert (warned["logger"], "an old way" in warned["event"]) == ("py.warnings", True)
     assert all(line.keys() >= {"event", "level", "timestamp"} for line in (ours, skipped, failed, warned))
+
+
+def test_each_line_is_written_in_one_piece(monkeypatch):
+    """What is not is torn when the process is killed, and the next one goes on in the same line."""
+    written = []
+    monkeypatch.setattr(sys, "stderr", Pieces(written))
+    try:
+        configure(format="json", level="info")
+        structlog.get_logger("gateway").info("our own", run="r1")
+    finally:
+        structlog.reset_defaults()
+        logging.captureWarnings(capture=False)
+    assert [json.loads(piece)["run"] for piece in written] == ["r1"]
+    assert written[0].endswith("}\n")
+
+
+class Pieces(io.StringIO):
+    """Standard error as Python has it when it is told not to gather: each call is a write of its own."""
+
+    def __init__(self, written: list[str]) -> None:
+        super().__init__()
+        self._written = written
+
+    def write(self, text: str) -> int:
+        self._written.append(text)
+        return len(text)
 
 
 def test_as_text_every_message_is_a_line_of_the_same_shape():
